@@ -1,0 +1,44 @@
+# Helpers that give every target of the project the same flags.
+add_library(abq_options INTERFACE)
+target_include_directories(abq_options INTERFACE "${CMAKE_SOURCE_DIR}")
+# -ffp-contract=off: the numbers contract (docs/quantization.md) names each rounding; a compiler that
+# fuses a multiply and an add on its own would move codes between builds.
+target_compile_options(abq_options INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -ffp-contract=off)
+if(ABQ_WERROR)
+  target_compile_options(abq_options INTERFACE -Werror)
+endif()
+if(ABQ_SANITIZE)
+  target_compile_options(abq_options INTERFACE
+    -fsanitize=${ABQ_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(abq_options INTERFACE -fsanitize=${ABQ_SANITIZE})
+endif()
+
+# abq_add_layer(<name> SOURCES ... DEPENDS ...): the static library abq_<name>.
+function(abq_add_layer name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;PRIVATE_DEPENDS" ${ARGN})
+  add_library(abq_${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(abq_${name} PUBLIC abq_options ${ARG_DEPENDS} PRIVATE ${ARG_PRIVATE_DEPENDS})
+endfunction()
+
+# Links an executable so that it can move to another machine: compiler runtimes and OpenMP as
+# archives, symbols of archives hidden (Debian's libsentencepiece.so exports a protobuf of its own,
+# which must never meet ours), what is only shared found beside the binary.
+function(abq_link_executable target)
+  target_link_options(${target} PRIVATE -Wl,--exclude-libs,ALL)
+  if(NOT ABQ_SANITIZE)
+    target_link_options(${target} PRIVATE -static-libstdc++ -static-libgcc)
+  endif()
+  set_target_properties(${target} PROPERTIES
+    INSTALL_RPATH "$ORIGIN/../lib" ENABLE_EXPORTS OFF)
+endfunction()
+
+# abq_add_test(<name> SOURCES ... DEPENDS ...): the doctest executable abq_<name>_tests, each of its
+# cases a CTest entry of its own.
+function(abq_add_test name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  add_executable(abq_${name}_tests ${ARG_SOURCES})
+  target_link_libraries(abq_${name}_tests PRIVATE abq_test_common ${ARG_DEPENDS})
+  abq_link_executable(abq_${name}_tests)
+  doctest_discover_tests(abq_${name}_tests TEST_PREFIX "${name}: ")
+endfunction()

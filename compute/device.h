@@ -1,0 +1,78 @@
+// Dense float math on a device, for the passes, the reference interpreter and the float layers.
+//
+// One interface, one folder per device (compute/cpu today). All matrices are row-major float32
+// unless said otherwise. Every function is deterministic: the same bits for any number of threads.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "support/matrix_view.h"
+#include "support/status.h"
+
+namespace abq::compute {
+
+enum class FloatType { kF32, kF16, kBF16 };
+constexpr int64_t float_type_bytes(FloatType type) {
+  return type == FloatType::kF32 ? 4 : 2;
+}
+
+// A weight matrix W[N, K] in any float type, rows contiguous.
+struct FloatMatrix {
+  FloatType type = FloatType::kF32;
+  const void* data = nullptr;
+  int64_t rows = 0;
+  int64_t cols = 0;
+};
+
+// Parameters of causal attention with grouped query heads.
+struct AttentionShape {
+  int heads = 0;
+  int kv_heads = 0;  // divides heads
+  int head_dim = 0;
+  int64_t window = 0;  // a query sees the last `window` keys (itself included); 0 = all before it
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual std::string_view name() const = 0;
+
+  // Y[M, N] = X[M, K] W[N, K]^T. A row of Y depends on its own row of X alone. For M = 1 the
+  // weights are read once, at memory speed, in their own type.
+  virtual void linear(MatrixView<const float> x, const FloatMatrix& w,
+                      MatrixView<float> y) const = 0;
+  // C[M, N] = A[M, K] B[K, N].
+  virtual void matmul(MatrixView<const float> a, MatrixView<const float> b,
+                      MatrixView<float> c) const = 0;
+
+  // y = x / sqrt(mean(x^2) + eps) * weight, per row. x and y may be the same.
+  virtual void rms_norm(MatrixView<const float> x, const float* weight, float eps,
+                        MatrixView<float> y) const = 0;
+  // y = silu(gate) * up, elementwise; silu(v) = v / (1 + exp(-v)).
+  virtual void silu_mul(MatrixView<const float> gate, MatrixView<const float> up,
+                        MatrixView<float> y) const = 0;
+  // y = a + b, elementwise.
+  virtual void add(MatrixView<const float> a, MatrixView<const float> b,
+                   MatrixView<float> y) const = 0;
+  // Rotates each head's pairs (j, j + D/2) of row r by angle positions[r] * inverse_frequencies[j]
+  // (RoPE, arXiv 2104.09864, Hugging Face's half-split layout), in place; x is [T, heads * D],
+  // inverse_frequencies has D/2 entries.
+  virtual void rope(MatrixView<float> x, int head_dim, const int64_t* positions,
+                    const float* inverse_frequencies) const = 0;
+
+  // Causal softmax(q k^T / sqrt(D)) v for M query rows at positions first_query .. first_query+M-1
+  // over T = first_query + M keys. q and y: [M, heads * D]; k and v: [T, kv_heads * D].
+  virtual void attention(const AttentionShape& shape, MatrixView<const float> q,
+                         MatrixView<const float> k, MatrixView<const float> v, int64_t first_query,
+                         MatrixView<float> y) const = 0;
+};
+
+// The CPU device; dispatches on support/cpu_features.h. Lives as long as the process.
+const Device& cpu_device();
+
+// out[i] = in[i] as float32.
+void to_float(FloatType type, const void* in, int64_t count, float* out);
+
+}  // namespace abq::compute

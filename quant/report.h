@@ -1,0 +1,44 @@
+// The quality report that a compilation leaves behind; proto/report.proto is its stored form.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "quant/scheme.h"
+
+namespace abq::quant {
+
+// How well one approximation follows its original.
+struct Quality {
+  double sqnr_db = 0;
+  double cosine = 1;
+  double max_error = 0;
+};
+
+struct LayerReport {
+  std::string name;    // "layers.3.mlp.down"
+  std::string scheme;  // canonical scheme string of the layer's weights and inputs
+  int64_t n = 0;
+  int64_t k = 0;
+  std::string encoding;         // "planes", "base5", "base3", "bf16", ...
+  int64_t packed_bytes = 0;     // codes with padding
+  int64_t parameter_bytes = 0;  // scales and zero points
+  std::string kernel;           // kernel family chosen by the backend
+  Quality weight;
+  std::optional<Quality> output;  // same input, quantized against float, when calibrated
+  double clip_low = 1;            // mean clip ratios
+  double clip_high = 1;
+  double outlier_ratio = 0;  // max over channels of max|x| / median over channels, when calibrated
+};
+
+struct Report {
+  std::vector<LayerReport> layers;
+  std::vector<std::string> notes;  // fallbacks, guards hit, anything a user should know
+  int64_t calibration_tokens = 0;
+  double block_linear_bits = 0;  // true bits per weight over the block linears, everything stored
+  double file_bits = 0;          // 8 x file size / all weights of the model
+};
+
+}  // namespace abq::quant
