@@ -1,0 +1,37 @@
+// The CPU device: cuts each operation into pieces whose bounds depend on the shape only and runs
+// the single-threaded kernels of one instruction set level on them.
+#pragma once
+
+#include "compute/cpu/kernels.h"
+#include "compute/device.h"
+
+namespace abq::compute {
+
+class CpuDevice final : public Device {
+ public:
+  explicit CpuDevice(const Kernels& kernels) : kernels_(kernels) {}
+  std::string_view name() const override { return "cpu"; }
+
+  void linear(MatrixView<const float> x, const FloatMatrix& w, MatrixView<float> y) const override;
+  void matmul(MatrixView<const float> a, MatrixView<const float> b,
+              MatrixView<float> c) const override;
+  void rms_norm(MatrixView<const float> x, const float* weight, float eps,
+                MatrixView<float> y) const override;
+  void silu_mul(MatrixView<const float> gate, MatrixView<const float> up,
+                MatrixView<float> y) const override;
+  void add(MatrixView<const float> a, MatrixView<const float> b,
+           MatrixView<float> y) const override;
+  void rope(MatrixView<float> x, int head_dim, const int64_t* positions,
+            const float* inverse_frequencies) const override;
+  void attention(const AttentionShape& shape, MatrixView<const float> q, MatrixView<const float> k,
+                 MatrixView<const float> v, int64_t first_query,
+                 MatrixView<float> y) const override;
+
+ private:
+  // Runs the whole product in tiles; `whole` describes it without scratch.
+  void product(const GemmTile& whole) const;
+
+  const Kernels& kernels_;
+};
+
+}  // namespace abq::compute
