@@ -73,7 +73,8 @@ template <int kCount = kLanes>
 inline typename VectorOf<kCount>::Float load(const F16* p) {
 #if defined(__AVX512F__)
   if constexpr (kCount == 16) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    // The unmasked form trips -Wmaybe-uninitialized in GCC 12; a full mask folds to the same code.
+    return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
 #endif
 #if defined(__F16C__)
