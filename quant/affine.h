@@ -3,6 +3,13 @@
 //
 // Everything is float32 with round half to even and division by the scale. A code q of a row or
 // group stands for scale * (q - zero / zero_denominator).
+//
+// Binary weights (1 bit, not balanced; symmetric or not is the same quantizer) are w' = s (2q - 1)
+// with s = mean|w|; in the form above that is scale = 2 s, zero = 1 over 2. They have no range to
+// clip: clip ratios are ignored.
+//
+// All-zero rows dequantize to exactly 0, except for binary weights, which have no zero level: there
+// the guarded scale gives +-kMinScale / 2.
 #pragma once
 
 #include <cstdint>
@@ -72,7 +79,8 @@ void dequantize_weights(const QuantizedWeights& weights, MatrixView<float> w);
 std::vector<ClipRatio> search_clips(MatrixView<const float> w, const WeightSpec& spec);
 
 // Dynamic per-token asymmetric quantization, always 2^bits levels, bits 1..8. The scalar reference:
-// the runtimes' fast versions give the same bytes.
+// the runtimes' fast versions give the same bytes for finite tokens. NaN does not move the range
+// and becomes code 0, Inf gives scale Inf: nothing is undefined, but callers check for both.
 AffineParams token_params(std::span<const float> token, int bits);
 void quantize_token(std::span<const float> token, int bits, AffineParams params,
                     std::span<uint8_t> codes);

@@ -1,7 +1,8 @@
 // The canonical, architecture-neutral layout of packed weight codes in an artifact.
 //
-// A matrix of codes [N, K] is stored row by row; a row is padded with zero bits to a multiple of 16
-// bytes per part. Three encodings:
+// A matrix of codes [N, K] is stored row by row; each part of a row is padded with zero bits to a
+// multiple of 16 bytes (8 for base-3, which would otherwise exceed 1.62 bits a weight at K = 4096).
+// Use row_bytes(), never the alignment. Three encodings:
 //
 //   kPlanes  row n = plane 0 | plane 1 | ... | plane p-1, plane b holding bit b of each code:
 //              byte t of a plane, bit i (LSB first) = bit b of code[n][8t + i]
@@ -44,7 +45,8 @@ struct PackedLayout {
   bool operator==(const PackedLayout&) const = default;
 };
 
-// codes[K] <-> packed[row_bytes]. Packing zeroes the padding. Unpacking refuses (Corrupt) nonzero
+// codes[K] <-> packed[row_bytes]; every code is below the number of levels. Packing zeroes the
+// padding. Unpacking refuses (Corrupt) nonzero
 // padding and words out of range (>= 125, >= 243).
 void pack_row(const PackedLayout& layout, std::span<const uint8_t> codes,
               std::span<std::byte> packed);
