@@ -11,7 +11,10 @@ namespace {
 
 // Elements below which a second thread costs more than it brings.
 constexpr int64_t kElementsPerPiece = 16384;
+// Weights of one matrix-vector piece: they stay in the second-level cache for the next row of X.
 constexpr int64_t kGemvBytesPerPiece = 256 * 1024;
+// Rows of X up to which reading the weights costs more than the arithmetic on them.
+constexpr int64_t kGemvMaxRows = 4;
 constexpr int64_t kGemmMaxCols = 256;
 constexpr int64_t kGemmMinTiles = 32;
 
@@ -83,28 +86,32 @@ void CpuDevice::product(const GemmTile& whole) const {
 
 void CpuDevice::linear(MatrixView<const float> x, const FloatMatrix& w, MatrixView<float> y) const {
   ABQ_CHECK(x.cols == w.cols && y.cols == w.rows && x.rows == y.rows && x.cols > 0);
-  if (x.rows != 1) {
-    GemmTile whole;
-    whole.a = x.data;
-    whole.a_stride = x.stride;
-    whole.rows = x.rows;
-    whole.b = w.data;
-    whole.b_stride = w.cols;
-    whole.b_type = w.type;
-    whole.cols = w.rows;
-    whole.depth = w.cols;
-    whole.c = y.data;
-    whole.c_stride = y.stride;
-    if (x.rows > 0 && w.rows > 0) product(whole);
-    return;
-  }
+  if (x.rows == 0 || w.rows == 0) return;
+  if (x.rows <= kGemvMaxRows) return few_rows(x, w, y);
+  GemmTile whole;
+  whole.a = x.data;
+  whole.a_stride = x.stride;
+  whole.rows = x.rows;
+  whole.b = w.data;
+  whole.b_stride = w.cols;
+  whole.b_type = w.type;
+  whole.cols = w.rows;
+  whole.depth = w.cols;
+  whole.c = y.data;
+  whole.c_stride = y.stride;
+  product(whole);
+}
+
+void CpuDevice::few_rows(MatrixView<const float> x, const FloatMatrix& w,
+                         MatrixView<float> y) const {
   const int64_t row_bytes = w.cols * float_type_bytes(w.type);
   const int64_t step = divide_up(kGemvBytesPerPiece / 8, row_bytes) * 8;
   parallel_for(divide_up(w.rows, step), [&](int64_t i) {
     const int64_t first = i * step;
-    const void* rows = static_cast<const char*>(w.data) + first * row_bytes;
-    kernels_.gemv(w.type, rows, w.cols, std::min(step, w.rows - first), w.cols, x.data,
-                  y.data + first);
+    const void* piece = static_cast<const char*>(w.data) + first * row_bytes;
+    const int64_t rows = std::min(step, w.rows - first);
+    for (int64_t r = 0; r < x.rows; ++r)
+      kernels_.gemv(w.type, piece, w.cols, rows, w.cols, x.row(r), y.row(r) + first);
   });
 }
 

@@ -30,6 +30,8 @@ class CpuDevice final : public Device {
  private:
   // Runs the whole product in tiles; `whole` describes it without scratch.
   void product(const GemmTile& whole) const;
+  // Y = X W^T row by row, the weights read from memory once.
+  void few_rows(MatrixView<const float> x, const FloatMatrix& w, MatrixView<float> y) const;
 
   const Kernels& kernels_;
 };

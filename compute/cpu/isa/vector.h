@@ -118,8 +118,9 @@ inline float load_one(const T* p) {
   return load_partial(p, 1)[0];
 }
 
+// x - 0 is x for every x, so this is one broadcast; 0 + x would be an addition, because of -0.
 inline Float broadcast(float value) {
-  return Float{} + value;
+  return value - Float{};
 }
 
 // Lanes are combined in halves: always the same order.
