@@ -5,7 +5,7 @@
 // rules keep wide instructions out of code that older machines run: those sources define nothing
 // but functions of internal linkage, and they use no inline function or template of any other
 // header (the linker would be free to keep their copy for the whole program). The CTest entry
-// "compute: isa objects" reads the symbol tables and refuses a weak symbol.
+// "compute: isa objects ..." reads the symbol tables and refuses a weak symbol.
 #pragma once
 
 #include <cstdint>
