@@ -1,0 +1,119 @@
+#include "runtime/cpu_engine.h"
+
+#include <algorithm>
+#include <set>
+
+#include "runtime/cpu_session.h"
+#include "support/cpu_features.h"
+
+namespace abq::runtime {
+namespace {
+
+// Blobs that a step's factory copies into a layout of its own; float matrices are used where they
+// lie.
+std::vector<uint32_t> repacked_blobs(const proto::Step& step) {
+  if (!step.has_bit_linear()) return {};
+  const proto::QuantizedWeights& weights = step.bit_linear().weights();
+  return {weights.codes(), weights.scales(), weights.zeros()};
+}
+
+}  // namespace
+
+CpuEngine::CpuEngine(std::shared_ptr<const LoadedPlan> plan, bool stream_weights)
+    : plan_(std::move(plan)),
+      device_name_(fmt::format("cpu-{}", cpu_isa_name(cpu_isa()))),
+      stream_weights_(stream_weights) {}
+
+Result<std::shared_ptr<const Engine>> CpuEngine::create(std::shared_ptr<const LoadedPlan> plan,
+                                                        const EngineOptions& options) {
+  std::shared_ptr<CpuEngine> engine(new CpuEngine(std::move(plan), options.stream_weights));
+  ABQ_RETURN_IF_ERROR(engine->resolve_kernels());
+  if (!options.stream_weights) ABQ_RETURN_IF_ERROR(engine->prepare_steps());
+  engine->find_carried_buffers();
+  return std::shared_ptr<const Engine>(std::move(engine));
+}
+
+Status CpuEngine::resolve_kernels() {
+  std::string missing;
+  for (const proto::Step& step : plan_->plan().steps()) {
+    const StepFactory factory = find_cpu_step(step.operation_case());
+    if (factory == nullptr) {
+      missing += fmt::format("\n  {}: operation {} has no CPU kernel", step.name(),
+                             static_cast<int>(step.operation_case()));
+    }
+    factories_.push_back(factory);
+  }
+  if (missing.empty()) return {};
+  return unsupported("{}: steps that this build cannot run on the CPU:{}", plan_->path(), missing);
+}
+
+Status CpuEngine::prepare_steps() {
+  for (int i = 0; i < num_steps(); ++i) {
+    const proto::Step& step = plan_->plan().steps(i);
+    ABQ_ASSIGN_OR_RETURN(std::unique_ptr<PreparedStep> prepared,
+                         factories_[static_cast<size_t>(i)](*plan_, step));
+    steps_.push_back(std::move(prepared));
+    drop_weight_pages(step);
+  }
+  return {};
+}
+
+void CpuEngine::drop_weight_pages(const proto::Step& step) const {
+  for (const uint32_t blob : repacked_blobs(step))
+    plan_->drop_blob_pages(blob);
+}
+
+void CpuEngine::find_carried_buffers() {
+  const auto& steps = plan_->plan().steps();
+  for (int i = 0; i < steps.size(); ++i) {
+    if (steps[i].has_attention()) last_attention_step_ = i;
+  }
+  std::set<uint32_t> written;
+  for (int i = 0; i <= last_attention_step_; ++i)
+    written.insert(steps[i].output());
+  std::set<uint32_t> carried;
+  for (int i = last_attention_step_ + 1; i < steps.size(); ++i) {
+    for (const uint32_t input : steps[i].inputs()) {
+      if (written.contains(input)) carried.insert(input);
+    }
+    written.erase(steps[i].output());
+  }
+  carried_buffers_.assign(carried.begin(), carried.end());
+  // Quantized tokens cannot be cut to their last row: such a plan computes every row to the end.
+  const bool all_float = std::all_of(carried.begin(), carried.end(), [&](uint32_t buffer) {
+    return plan_->plan().buffers(static_cast<int>(buffer)).kind() == proto::Buffer::FLOAT;
+  });
+  if (!all_float || last_attention_step_ < 0) last_attention_step_ = num_steps() - 1;
+}
+
+Status CpuEngine::run_step(int step, StepContext& context) const {
+  if (!stream_weights_) {
+    steps_[static_cast<size_t>(step)]->run(context);
+    return {};
+  }
+  const proto::Step& description = plan_->plan().steps(step);
+  ABQ_ASSIGN_OR_RETURN(const std::unique_ptr<PreparedStep> prepared,
+                       factories_[static_cast<size_t>(step)](*plan_, description));
+  prepared->run(context);
+  drop_weight_pages(description);
+  if (description.has_linear()) plan_->drop_blob_pages(description.linear().weight());
+  return {};
+}
+
+Result<std::unique_ptr<Session>> CpuEngine::new_session(const SessionOptions& options) const {
+  return CpuSession::create(shared_from_this(), options);
+}
+
+int64_t CpuEngine::weight_bytes() const {
+  int64_t total = 0;
+  for (const auto& step : steps_)
+    total += step->weight_bytes();
+  return total;
+}
+
+std::string CpuEngine::kernel_name(int step, int64_t m) const {
+  if (stream_weights_) return "streamed";
+  return steps_[static_cast<size_t>(step)]->kernel_name(m);
+}
+
+}  // namespace abq::runtime

@@ -1,0 +1,87 @@
+// Steps on quantized activations and weights.
+#include "runtime/cpu/quantized_linear.h"
+
+#include "runtime/cpu_steps/factories.h"
+
+namespace abq::runtime {
+namespace {
+
+class QuantizeTokensStep : public PreparedStep {
+ public:
+  explicit QuantizeTokensStep(const proto::Step& step)
+      : bits_(static_cast<int>(step.quantize_tokens().bits())),
+        input_(step.inputs(0)),
+        output_(step.output()) {}
+
+  void run(StepContext& context) const override {
+    pack_tokens(context.buffers->floats(input_, context.m), bits_,
+                context.buffers->tokens(output_));
+  }
+  std::string kernel_name(int64_t) const override { return "cpu.quantize_tokens"; }
+
+ private:
+  int bits_;
+  uint32_t input_;
+  uint32_t output_;
+};
+
+class BitLinearStep : public PreparedStep {
+ public:
+  BitLinearStep(std::unique_ptr<QuantizedLinear> linear, const proto::Step& step)
+      : linear_(std::move(linear)),
+        weight_only_(step.bit_linear().activation_bits() >= 16),
+        input_(step.inputs(0)),
+        output_(step.output()) {}
+
+  void run(StepContext& context) const override {
+    const MatrixView<float> y = context.buffers->floats(output_, context.m);
+    if (weight_only_) {
+      linear_->run_float(context.buffers->floats(input_, context.m), y);
+    } else {
+      linear_->run(context.buffers->tokens(input_), y);
+    }
+  }
+  int64_t weight_bytes() const override { return linear_->resident_bytes(); }
+  std::string kernel_name(int64_t m) const override { return std::string(linear_->kernel_name(m)); }
+
+ private:
+  std::unique_ptr<QuantizedLinear> linear_;
+  bool weight_only_;
+  uint32_t input_;
+  uint32_t output_;
+};
+
+template <class T>
+std::span<const T> blob_span(const LoadedPlan& plan, uint32_t index) {
+  const std::span<const std::byte> bytes = plan.blob_bytes(index);
+  return {reinterpret_cast<const T*>(bytes.data()), bytes.size() / sizeof(T)};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<PreparedStep>> make_quantize_tokens(const LoadedPlan&,
+                                                           const proto::Step& step) {
+  return std::unique_ptr<PreparedStep>(std::make_unique<QuantizeTokensStep>(step));
+}
+
+Result<std::unique_ptr<PreparedStep>> make_bit_linear(const LoadedPlan& plan,
+                                                      const proto::Step& step) {
+  const proto::QuantizedWeights& weights = step.bit_linear().weights();
+  const proto::Blob& codes = plan.plan().blobs(static_cast<int>(weights.codes()));
+  StoredWeights stored;
+  stored.spec = {.bits = static_cast<int>(weights.bits()),
+                 .balanced = weights.balanced(),
+                 .group_size = static_cast<int>(weights.group_size()),
+                 .symmetric = weights.symmetric()};
+  stored.layout = quant::PackedLayout::for_weights(stored.spec, codes.shape(0), codes.shape(1));
+  stored.packed = plan.blob_bytes(weights.codes());
+  stored.scales = blob_span<float>(plan, weights.scales());
+  stored.zeros = blob_span<uint8_t>(plan, weights.zeros());
+  Result<std::unique_ptr<QuantizedLinear>> linear =
+      QuantizedLinear::prepare(stored, static_cast<int>(step.bit_linear().activation_bits()));
+  if (!linear.ok()) return linear.status().with_context(step.name());
+  return std::unique_ptr<PreparedStep>(
+      std::make_unique<BitLinearStep>(std::move(linear).value(), step));
+}
+
+}  // namespace abq::runtime

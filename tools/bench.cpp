@@ -1,0 +1,133 @@
+// abq bench: tokens per second of an artifact; kernel speed against floors and baselines.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include "runtime/engine.h"
+#include "support/parallel.h"
+#include "support/random.h"
+#include "tools/bench_kernels.h"
+#include "tools/commands.h"
+#include "tools/console.h"
+
+namespace abq::tools {
+namespace {
+
+struct BenchOptions {
+  std::string artifact;
+  std::string device = "auto";
+  bool kernels = false;
+  KernelBenchOptions kernel_options;
+  int64_t prompt_tokens = 512;
+  int64_t new_tokens = 64;
+  int repeats = 5;
+};
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+Status bench_artifact(const BenchOptions& options) {
+  ABQ_ASSIGN_OR_RETURN(const runtime::DeviceKind device,
+                       runtime::parse_device_kind(options.device));
+  ABQ_ASSIGN_OR_RETURN(std::shared_ptr<const runtime::LoadedPlan> plan,
+                       runtime::LoadedPlan::open(options.artifact, runtime::Verify::kAll));
+  const Clock::time_point load_start = Clock::now();
+  ABQ_ASSIGN_OR_RETURN(const std::shared_ptr<const runtime::Engine> engine,
+                       runtime::Engine::create(plan, {.device = device}));
+  const double load_seconds = seconds_since(load_start);
+  const proto::ModelInfo& model = plan->plan().model();
+  const int64_t prompt_tokens = std::min(options.prompt_tokens, model.context() - 1);
+  const int64_t new_tokens = std::min(options.new_tokens, model.context() - prompt_tokens);
+  ABQ_ASSIGN_OR_RETURN(const std::unique_ptr<runtime::Session> session,
+                       engine->new_session({.max_tokens = prompt_tokens + new_tokens}));
+
+  Random random(1);
+  std::vector<int32_t> prompt(static_cast<size_t>(prompt_tokens));
+  for (int32_t& id : prompt) {
+    id = static_cast<int32_t>(random.below(static_cast<uint64_t>(model.vocab_size())));
+  }
+  std::vector<double> prefill;
+  std::vector<double> decode;
+  for (int repeat = 0; repeat < options.repeats; ++repeat) {
+    session->reset();
+    Clock::time_point start = Clock::now();
+    ABQ_RETURN_IF_ERROR(session->run(prompt).status());
+    prefill.push_back(seconds_since(start));
+    start = Clock::now();
+    for (int64_t i = 0; i < new_tokens; ++i) {
+      ABQ_RETURN_IF_ERROR(
+          session->run({&prompt[static_cast<size_t>(i % prompt_tokens)], 1}).status());
+    }
+    decode.push_back(seconds_since(start));
+  }
+  fmt::print("artifact     {} (scheme {})\n", options.artifact, plan->plan().recipe().scheme());
+  fmt::print("device       {}, {} threads; load {}\n", engine->device_name(), num_threads(),
+             human_seconds(load_seconds));
+  fmt::print("memory       weights {}, session {}\n", human_bytes(engine->weight_bytes()),
+             human_bytes(session->memory_bytes()));
+  fmt::print("prefill      {:.1f} tokens/s ({} tokens, median of {})\n",
+             static_cast<double>(prompt_tokens) / median(prefill), prompt_tokens, options.repeats);
+  fmt::print(
+      "decode       {:.1f} tokens/s, {:.3f} ms per token ({} tokens after {}, median of {})\n",
+      static_cast<double>(new_tokens) / median(decode),
+      1e3 * median(decode) / static_cast<double>(new_tokens), new_tokens, prompt_tokens,
+      options.repeats);
+  return {};
+}
+
+Status bench(const BenchOptions& options) {
+  if (options.kernels) return bench_kernels(options.kernel_options);
+  if (options.artifact.empty())
+    return invalid_argument("nothing to measure: give an artifact or --kernels");
+  return bench_artifact(options);
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app, int& exit_code) {
+  auto options = std::make_shared<BenchOptions>();
+  CLI::App* command = app.add_subcommand("bench", "measure speed against floors and baselines");
+  command->footer(
+      "--kernels checks every result against the reference before it is timed.\n"
+      "Examples:\n"
+      "  abq bench llama.abq\n"
+      "  abq bench --kernels --threads 2\n"
+      "  abq bench --kernels --schemes w2a8,w4a8 -m 1,512 -n 4096 -k 14336");
+  command->add_option("artifact", options->artifact, "model.abq");
+  command->add_flag("--kernels", options->kernels, "linear layers alone, on random weights");
+  command->add_option("--device", options->device, "auto, cpu or cuda")->capture_default_str();
+  command->add_option("--prompt-tokens", options->prompt_tokens, "tokens of the prefill")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--new-tokens", options->new_tokens, "tokens decoded after it")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--repeats", options->repeats, "measurements; the median counts")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--schemes", options->kernel_options.schemes, "schemes to measure")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("-m,--tokens", options->kernel_options.tokens, "values of M")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("-n,--outputs", options->kernel_options.n, "N")->capture_default_str();
+  command->add_option("-k,--inputs", options->kernel_options.k, "K")->capture_default_str();
+  command
+      ->add_option("--rotate-mib", options->kernel_options.rotate_mib,
+                   "weight copies to rotate over, so that caches stay cold (M = 1)")
+      ->capture_default_str();
+  command->callback([options, &exit_code] { exit_code = report_status(bench(*options)); });
+}
+
+}  // namespace abq::tools

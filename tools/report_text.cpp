@@ -1,0 +1,159 @@
+#include "tools/report_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "tools/console.h"
+
+namespace abq::tools {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string decibels(double value) {
+  return std::isinf(value) ? std::string("exact") : fmt::format("{:.2f}", value);
+}
+
+// JSON has no infinity: an exact copy has no SQNR.
+Json number_or_null(double value) {
+  return std::isfinite(value) ? Json(value) : Json(nullptr);
+}
+
+Json quality_json(const proto::Quality& quality) {
+  return {{"sqnr_db", number_or_null(quality.sqnr_db())},
+          {"cosine", quality.cosine()},
+          {"max_error", quality.max_error()}};
+}
+
+Json layer_json(const proto::LayerReport& layer) {
+  Json json = {{"name", layer.name()},
+               {"scheme", layer.scheme()},
+               {"n", layer.n()},
+               {"k", layer.k()},
+               {"encoding", layer.encoding()},
+               {"packed_bytes", layer.packed_bytes()},
+               {"parameter_bytes", layer.parameter_bytes()},
+               {"kernel", layer.kernel()},
+               {"clip_low", layer.clip_low()},
+               {"clip_high", layer.clip_high()},
+               {"weight", quality_json(layer.weight())}};
+  if (layer.has_output()) {
+    json["output"] = quality_json(layer.output());
+    json["outlier_ratio"] = number_or_null(layer.outlier_ratio());
+  }
+  return json;
+}
+
+Json model_json(const proto::ModelInfo& model) {
+  return {{"name", model.name()},
+          {"family", model.family()},
+          {"layers", model.layers()},
+          {"hidden_size", model.hidden_size()},
+          {"intermediate_size", model.intermediate_size()},
+          {"heads", model.heads()},
+          {"kv_heads", model.kv_heads()},
+          {"head_dim", model.head_dim()},
+          {"vocab_size", model.vocab_size()},
+          {"context", model.context()},
+          {"weights", model.weights()}};
+}
+
+std::string calibration_words(const proto::Plan& plan) {
+  const int64_t tokens = plan.report().calibration_tokens();
+  if (tokens == 0) return "not calibrated";
+  return fmt::format("{} tokens ({} windows of {})", tokens, plan.recipe().calibration().windows(),
+                     plan.recipe().calibration().context());
+}
+
+}  // namespace
+
+void print_summary(const proto::Plan& plan, int64_t file_size) {
+  const proto::ModelInfo& model = plan.model();
+  fmt::print("model        {}: {} layers, hidden {}, ffn {}, {} heads / {} kv, vocabulary {}\n",
+             model.family(), model.layers(), model.hidden_size(), model.intermediate_size(),
+             model.heads(), model.kv_heads(), model.vocab_size());
+  fmt::print("scheme       {}, method {}, seed {}\n", plan.recipe().scheme(),
+             plan.recipe().method(), plan.recipe().seed());
+  fmt::print("calibration  {}\n", calibration_words(plan));
+  fmt::print("file         {}, {:.3f} bits per weight of the whole model\n", human_bytes(file_size),
+             plan.report().file_bits());
+  fmt::print("linears      {:.3f} true bits per weight (codes, padding, scales, zeros, records)\n",
+             plan.report().block_linear_bits());
+  const proto::LayerReport* worst = nullptr;
+  for (const proto::LayerReport& layer : plan.report().layers()) {
+    if (worst == nullptr || layer.weight().sqnr_db() < worst->weight().sqnr_db()) worst = &layer;
+  }
+  if (worst != nullptr) {
+    fmt::print("worst layer  {}: weight SQNR {} dB\n", worst->name(),
+               decibels(worst->weight().sqnr_db()));
+  }
+  for (const std::string& note : plan.report().notes())
+    fmt::print("note         {}\n", note);
+}
+
+void print_layers(const proto::Plan& plan) {
+  if (plan.report().layers().empty()) {
+    fmt::print("no quantized layers\n");
+    return;
+  }
+  const bool calibrated = plan.report().calibration_tokens() > 0;
+  size_t width = 5;
+  for (const proto::LayerReport& layer : plan.report().layers()) {
+    width = std::max(width, layer.name().size());
+  }
+  fmt::print("{:<{}}  {:>12}  {:<12} {:<8} {:>10}  {:>8} {:>8} {:>9}", "layer", width, "N x K",
+             "scheme", "encoding", "bytes", "w SQNR", "w cos", "w max err");
+  if (calibrated) fmt::print("  {:>8} {:>8} {:>8}", "y SQNR", "y cos", "outlier");
+  fmt::print("  kernel\n");
+  for (const proto::LayerReport& layer : plan.report().layers()) {
+    fmt::print("{:<{}}  {:>12}  {:<12} {:<8} {:>10}  {:>8} {:>8.5f} {:>9.3g}", layer.name(), width,
+               fmt::format("{} x {}", layer.n(), layer.k()), layer.scheme(), layer.encoding(),
+               layer.packed_bytes() + layer.parameter_bytes(), decibels(layer.weight().sqnr_db()),
+               layer.weight().cosine(), layer.weight().max_error());
+    if (calibrated) {
+      fmt::print("  {:>8} {:>8.5f} {:>8.1f}", decibels(layer.output().sqnr_db()),
+                 layer.output().cosine(), layer.outlier_ratio());
+    }
+    fmt::print("  {}\n", layer.kernel());
+  }
+}
+
+std::string report_json(const proto::Plan& plan, int64_t file_size) {
+  Json layers = Json::array();
+  for (const proto::LayerReport& layer : plan.report().layers()) {
+    layers.push_back(layer_json(layer));
+  }
+  Json inputs = Json::array();
+  for (const proto::Provenance::Input& input : plan.provenance().inputs()) {
+    inputs.push_back({{"name", input.name()}, {"size", input.size()}, {"digest", input.digest()}});
+  }
+  Json overrides = Json::array();
+  for (const proto::LayerOverride& override : plan.recipe().overrides()) {
+    overrides.push_back({{"pattern", override.pattern()}, {"scheme", override.scheme()}});
+  }
+  const Json report = {{"format_version", plan.format_version()},
+                       {"model", model_json(plan.model())},
+                       {"recipe",
+                        {{"scheme", plan.recipe().scheme()},
+                         {"method", plan.recipe().method()},
+                         {"clip_search", plan.recipe().clip_search()},
+                         {"seed", plan.recipe().seed()},
+                         {"overrides", overrides}}},
+                       {"file_bytes", file_size},
+                       {"block_linear_bits", plan.report().block_linear_bits()},
+                       {"file_bits", plan.report().file_bits()},
+                       {"calibration_tokens", plan.report().calibration_tokens()},
+                       {"notes", std::vector<std::string>(plan.report().notes().begin(),
+                                                          plan.report().notes().end())},
+                       {"layers", layers},
+                       {"provenance",
+                        {{"tool_version", plan.provenance().tool_version()},
+                         {"device", plan.provenance().device()},
+                         {"inputs", inputs}}}};
+  return report.dump(2);
+}
+
+}  // namespace abq::tools
