@@ -17,6 +17,8 @@ constexpr int64_t kGemvBytesPerPiece = 256 * 1024;
 constexpr int64_t kGemvMaxRows = 4;
 constexpr int64_t kGemmMaxCols = 256;
 constexpr int64_t kGemmMinTiles = 32;
+// With fewer groups, decode gives each head to a thread of its own rather than read keys once.
+constexpr int64_t kMinDecodeGroups = 8;
 
 int64_t divide_up(int64_t a, int64_t b) {
   return (a + b - 1) / b;
@@ -187,7 +189,8 @@ void CpuDevice::attention(const AttentionShape& shape, MatrixView<const float> q
   // A block takes heads of one group together (they read the same keys), and some queries.
   const bool one_row = q.rows == 1;
   const int64_t group = shape.heads / shape.kv_heads;
-  const int64_t block_heads = one_row ? 1 : std::min(group, kAttentionHeads);
+  const bool spread = one_row && shape.kv_heads < kMinDecodeGroups;
+  const int64_t block_heads = spread ? 1 : std::min(group, kAttentionHeads);
   const int64_t blocks_per_group = divide_up(group, block_heads);
   const int64_t head_blocks = shape.kv_heads * blocks_per_group;
   const int64_t query_blocks = divide_up(q.rows, kAttentionQueries);
@@ -211,8 +214,8 @@ void CpuDevice::attention(const AttentionShape& shape, MatrixView<const float> q
     block.head_dim = shape.head_dim;
     block.first_position = first_query + row;
     block.window = shape.window;
-    block.scratch =
-        thread_scratch(one_row ? k.rows + shape.head_dim : attention_block_scratch(shape.head_dim));
+    block.scratch = thread_scratch(one_row ? attention_row_scratch(k.rows, shape.head_dim)
+                                           : attention_block_scratch(shape.head_dim));
     one_row ? kernels_.attention_row(block) : kernels_.attention_block(block);
   });
 }

@@ -62,11 +62,15 @@ struct AttentionBlock {
   int64_t head_dim = 0;
   int64_t first_position = 0;
   int64_t window = 0;        // 0 = no limit
-  float* scratch = nullptr;  // attention_scratch() floats
+  float* scratch = nullptr;  // attention_block_scratch() floats
 };
 
 constexpr int64_t attention_block_scratch(int64_t head_dim) {
   return kGemmScratch + kAttentionRows * (kAttentionKeys + 2 * head_dim + 2);
+}
+
+constexpr int64_t attention_row_scratch(int64_t keys, int64_t head_dim) {
+  return kAttentionHeads * (keys + head_dim);
 }
 
 struct Kernels {
@@ -83,8 +87,8 @@ struct Kernels {
   // One row of `heads` heads; cosines and sines have head_dim / 2 entries.
   void (*rope)(float* x, int64_t heads, int64_t head_dim, const float* cosines, const float* sines);
   void (*attention_block)(const AttentionBlock& block);
-  // One query row of one head over keys [0, first_position]; scratch holds one float per key and
-  // head_dim more.
+  // The same for queries = 1, without the matrix product's packing; scratch holds
+  // attention_row_scratch() floats.
   void (*attention_row)(const AttentionBlock& block);
   void (*to_float)(FloatType type, const void* in, int64_t count, float* out);
 };

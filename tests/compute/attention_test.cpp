@@ -85,6 +85,7 @@ std::vector<Problem> problems() {
       Problem({8, 2, 36, 17}, 130, 40),  // window inside one key step
       Problem({2, 1, 128, 300}, 90, 600),  // window across key steps
       Problem({4, 4, 16, 1}, 40, 5),       // a window of one: y = v
+      Problem({40, 8, 24, 90}, 3, 200),    // many groups: one row takes several heads at once
       Problem({3, 1, 96, 5000}, 20, 0),    // window larger than the context
   };
 }

@@ -158,10 +158,12 @@ void attention_block(const AttentionBlock& b) {
   }
 }
 
-// y[0..width) = sum_t weights[t] * v[t, 0..width), width <= kVectors * kLanes.
+// y[0..kVectors * kLanes) += sum_t weights[t] * v[t, ...].
 template <int kVectors>
-void weighted_sum(const float* weights, const float* v, int64_t v_stride, int64_t count, float* y) {
-  Float sum[kVectors] = {};
+void add_weighted(const float* weights, const float* v, int64_t v_stride, int64_t count, float* y) {
+  Float sum[kVectors];
+  for (int j = 0; j < kVectors; ++j)
+    sum[j] = load(y + j * kLanes);
   for (int64_t t = 0; t < count; ++t) {
 #pragma GCC unroll 8
     for (int j = 0; j < kVectors; ++j)
@@ -171,29 +173,51 @@ void weighted_sum(const float* weights, const float* v, int64_t v_stride, int64_
     store(y + j * kLanes, sum[j]);
 }
 
+// y[0..width) += sum_t weights[t] * v[t, 0..width).
+void add_weighted_rows(const float* weights, const float* v, int64_t v_stride, int64_t count,
+                       int64_t width, float* y) {
+  int64_t d = 0;
+  for (; d + 8 * kLanes <= width; d += 8 * kLanes)
+    add_weighted<8>(weights, v + d, v_stride, count, y + d);
+  for (; d + kLanes <= width; d += kLanes)
+    add_weighted<1>(weights, v + d, v_stride, count, y + d);
+  for (; d < width; ++d) {
+    for (int64_t t = 0; t < count; ++t)
+      y[d] += weights[t] * v[t * v_stride + d];
+  }
+}
+
 void attention_row(const AttentionBlock& b) {
+  constexpr int64_t kKeysInCache = 64;  // keys read once from memory for all heads of the block
   const int64_t low = first_key(b, b.first_position);
   const int64_t count = b.first_position + 1 - low;
-  float* const scores = b.scratch;
-  float* const query = b.scratch + count;
-  const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(b.head_dim));
-  for (int64_t d = 0; d < b.head_dim; ++d)
-    query[d] = b.q[d] * scale;
-  gemv(FloatType::kF32, b.k + low * b.k_stride, b.k_stride, count, b.head_dim, query, scores);
-  const float sum = exp_in_place(scores, count, max_of(scores, count, kLowestScore));
-  const float* v = b.v + low * b.v_stride;
-  int64_t d = 0;
-  for (; d + 8 * kLanes <= b.head_dim; d += 8 * kLanes)
-    weighted_sum<8>(scores, v + d, b.v_stride, count, b.y + d);
-  for (; d + kLanes <= b.head_dim; d += kLanes)
-    weighted_sum<1>(scores, v + d, b.v_stride, count, b.y + d);
-  for (; d < b.head_dim; ++d) {
-    float total = 0.0f;
-    for (int64_t t = 0; t < count; ++t)
-      total += scores[t] * v[t * b.v_stride + d];
-    b.y[d] = total;
+  const int64_t dim = b.head_dim;
+  float* const scores = b.scratch;                  // [heads, count]
+  float* const queries = scores + b.heads * count;  // [heads, head_dim]
+  const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(dim));
+  for (int64_t i = 0; i < b.heads * dim; ++i) {
+    queries[i] = b.q[i] * scale;
+    b.y[i] = 0.0f;
   }
-  scale_row(b.y, b.head_dim, 1.0f / sum);
+  for (int64_t t = 0; t < count; t += kKeysInCache) {
+    const int64_t keys = t + kKeysInCache < count ? kKeysInCache : count - t;
+    const float* k = b.k + (low + t) * b.k_stride;
+    for (int64_t h = 0; h < b.heads; ++h)
+      gemv_rows(k, b.k_stride, keys, dim, queries + h * dim, scores + h * count + t);
+  }
+  float sums[kAttentionHeads];
+  for (int64_t h = 0; h < b.heads; ++h) {
+    float* row = scores + h * count;
+    sums[h] = exp_in_place(row, count, max_of(row, count, kLowestScore));
+  }
+  for (int64_t t = 0; t < count; t += kKeysInCache) {
+    const int64_t keys = t + kKeysInCache < count ? kKeysInCache : count - t;
+    const float* v = b.v + (low + t) * b.v_stride;
+    for (int64_t h = 0; h < b.heads; ++h)
+      add_weighted_rows(scores + h * count + t, v, b.v_stride, keys, dim, b.y + h * dim);
+  }
+  for (int64_t h = 0; h < b.heads; ++h)
+    scale_row(b.y + h * dim, dim, 1.0f / sums[h]);
 }
 
 }  // namespace
