@@ -1,0 +1,107 @@
+#include "passes/layers.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+namespace abq::passes {
+namespace {
+
+std::vector<int> nodes_of(const ir::Region& region, ir::Op op) {
+  std::vector<int> found;
+  for (size_t i = 0; i < region.nodes.size(); ++i)
+    if (region.nodes[i].op == op) found.push_back(static_cast<int>(i));
+  return found;
+}
+
+// The tensor that a node refers to by an attribute; null for most ops.
+const std::string* tensor_attribute(const ir::Node& node) {
+  if (node.op == ir::Op::kWeight) return &node.string_attribute("tensor");
+  if (node.op == ir::Op::kRope) return &node.string_attribute("frequencies");
+  return nullptr;
+}
+
+}  // namespace
+
+std::vector<int> linear_nodes(const ir::Region& region) {
+  return nodes_of(region, ir::Op::kLinear);
+}
+
+std::vector<int> bit_linear_nodes(const ir::Region& region) {
+  return nodes_of(region, ir::Op::kBitLinear);
+}
+
+LinearShape linear_shape(const ir::Region& region, const ir::Node& node) {
+  const std::vector<int64_t>& shape = region.type(node.operands.at(1)).shape;
+  return {shape.at(0), shape.at(1)};
+}
+
+std::map<std::string, ir::AttributeValue> bit_linear_attributes(const quant::WeightSpec& spec) {
+  return {{"bits", int64_t{spec.bits}},
+          {"balanced", int64_t{spec.balanced}},
+          {"group_size", int64_t{spec.group_size}},
+          {"symmetric", int64_t{spec.symmetric}}};
+}
+
+quant::WeightSpec bit_linear_spec(const ir::Node& node) {
+  quant::WeightSpec spec;
+  spec.bits = static_cast<int>(node.int_attribute("bits"));
+  spec.balanced = node.int_attribute("balanced") != 0;
+  spec.group_size = static_cast<int>(node.int_attribute("group_size"));
+  spec.symmetric = node.int_attribute("symmetric") != 0;
+  return spec;
+}
+
+std::vector<std::string> referenced_tensors(const ir::Region& region) {
+  std::set<std::string> names;
+  for (const ir::Node& node : region.nodes)
+    if (const std::string* name = tensor_attribute(node)) names.insert(*name);
+  return {names.begin(), names.end()};
+}
+
+bool used_elsewhere(const ir::Module& module, const ir::Region& region, const std::string& tensor) {
+  for (const ir::Region& other : module.regions) {
+    if (&other == &region) continue;
+    for (const ir::Node& node : other.nodes) {
+      const std::string* name = tensor_attribute(node);
+      if (name != nullptr && *name == tensor) return true;
+    }
+  }
+  return false;
+}
+
+ir::Module extract_region(const ir::Module& module, const ir::Region& region) {
+  ir::Module extract;
+  extract.name = module.name;
+  extract.attributes = module.attributes;
+  for (const std::string& name : referenced_tensors(region)) {
+    const auto tensor = module.tensors.find(name);
+    if (tensor != module.tensors.end()) extract.tensors.insert(*tensor);
+  }
+  extract.regions.push_back(region);
+  return extract;
+}
+
+Result<std::vector<float>> load_finite_weight(const ir::Module& module, const ir::Region& region,
+                                              ir::ValueId value) {
+  const std::string& name = module.weight_name(region, value);
+  const ir::Tensor& tensor = module.weight_tensor(region, value);
+  Result<std::vector<float>> values = ir::to_float(tensor);
+  if (!values.ok()) return values.status().with_context(name);
+  tensor.data.drop_pages();
+  if (const std::optional<size_t> bad = first_non_finite(*values)) {
+    const auto columns = static_cast<size_t>(tensor.type.shape.back());
+    return invalid_argument("{}: row {}, column {} is {}; expected finite weights", name,
+                            *bad / columns, *bad % columns, (*values)[*bad]);
+  }
+  return values;
+}
+
+std::optional<size_t> first_non_finite(std::span<const float> values) {
+  const auto bad =
+      std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
+  if (bad == values.end()) return std::nullopt;
+  return static_cast<size_t>(bad - values.begin());
+}
+
+}  // namespace abq::passes

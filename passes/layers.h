@@ -1,0 +1,46 @@
+// What the passes of this folder share about blocks and their linear layers.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ir/graph.h"
+#include "quant/scheme.h"
+#include "support/status.h"
+
+namespace abq::passes {
+
+// Indices into nodes of the Linear nodes, in order.
+std::vector<int> linear_nodes(const ir::Region& region);
+// Indices into nodes of the BitLinear nodes, in order.
+std::vector<int> bit_linear_nodes(const ir::Region& region);
+
+// Outputs N and inputs K of the weight (or codes) operand of a linear.
+struct LinearShape {
+  int64_t n = 0;
+  int64_t k = 0;
+};
+LinearShape linear_shape(const ir::Region& region, const ir::Node& node);
+
+// The weight spec <-> the attributes of a BitLinear node.
+std::map<std::string, ir::AttributeValue> bit_linear_attributes(const quant::WeightSpec& spec);
+quant::WeightSpec bit_linear_spec(const ir::Node& node);
+
+// Names of all tensors that a region's nodes refer to, each once.
+std::vector<std::string> referenced_tensors(const ir::Region& region);
+// True when a region other than `region` refers to the tensor.
+bool used_elsewhere(const ir::Module& module, const ir::Region& region, const std::string& tensor);
+// A module of this region alone, with its tensors' handles.
+ir::Module extract_region(const ir::Module& module, const ir::Region& region);
+
+// The float weight behind `value` as float32; its file pages are let go. InvalidArgument names the
+// tensor when it has no data, and the element when one is NaN or Inf.
+Result<std::vector<float>> load_finite_weight(const ir::Module& module, const ir::Region& region,
+                                              ir::ValueId value);
+// Index of the first NaN or Inf.
+std::optional<size_t> first_non_finite(std::span<const float> values);
+
+}  // namespace abq::passes

@@ -1,0 +1,148 @@
+// Passes: IR -> IR. Two shapes, one explicit registry, one manager.
+//
+// A GraphPass sees shapes and attributes of the whole module. A BlockPass owns one decoder block's
+// weights; the manager runs all block passes on block i, hands the block to the sink, frees it,
+// then takes i + 1: that is how a 7B model streams.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "compute/device.h"
+#include "ir/graph.h"
+#include "ir/interpreter.h"
+#include "quant/recipe.h"
+#include "quant/report.h"
+#include "support/status.h"
+
+namespace abq::passes {
+
+// Statistics of one activation tensor over the calibration tokens, per channel.
+struct ChannelStatistics {
+  int64_t tokens = 0;
+  std::vector<float> max_abs;
+  std::vector<float> min;
+  std::vector<float> max;
+  std::vector<double> second_moment;  // sum of squares / tokens
+};
+
+// What block passes share. Streams are hidden states per calibration window, advanced by the
+// calibrate pass from the input of block i to the input of block i + 1.
+struct PassContext {
+  const compute::Device* device = &compute::cpu_device();
+  quant::Recipe recipe;
+  // Scheme of every block linear by node name, resolved from the recipe by `assign-schemes`.
+  std::map<std::string, quant::Scheme> layer_schemes;
+  std::vector<std::vector<int32_t>> calibration_windows;  // token ids; empty = not calibrated
+  std::vector<ir::Matrix> float_stream;                   // one per window
+  // Input statistics of the current block's linears, by node name.
+  std::map<std::string, ChannelStatistics> input_statistics;
+  // Inputs of the current block for the first kQualityWindows windows, and the block as it was when
+  // quantization began: what measure-outputs compares against.
+  std::vector<ir::Matrix> quality_inputs;
+  std::optional<ir::Module> float_block;  // a module with this one region
+  quant::Report report;
+
+  bool calibrated() const { return !calibration_windows.empty(); }
+  // The report row of a layer; null when `quantize` has not made one.
+  quant::LayerReport* find_layer_report(std::string_view name);
+  // Frees what belongs to the current block alone; the manager calls it after each block.
+  void forget_block();
+};
+inline constexpr int64_t kQualityWindows = 8;
+
+class Pass {
+ public:
+  virtual ~Pass() = default;
+};
+
+class GraphPass : public Pass {
+ public:
+  virtual Status run(ir::Module& module, PassContext& context) = 0;
+};
+
+class BlockPass : public Pass {
+ public:
+  virtual Status run(ir::Module& module, ir::Block& block, PassContext& context) = 0;
+};
+
+// One row of the registry: everything a user or the manager knows about a pass.
+struct PassInfo {
+  std::string_view name;  // "pack-weights"
+  std::string_view help;  // one line
+  std::unique_ptr<Pass> (*create)();
+};
+const std::vector<PassInfo>& pass_registry();
+// NotFound lists the names there are.
+Result<std::unique_ptr<Pass>> create_pass(std::string_view name);
+
+// A step of a named pipeline and why it stands there.
+struct PipelineStep {
+  std::string_view pass;
+  std::string_view reason;
+};
+// Pipelines by method: "rtn", "smooth". InvalidArgument lists the methods there are, or says that
+// the method needs calibration.
+Result<std::vector<PipelineStep>> pipeline_for(const quant::Recipe& recipe, bool calibrated);
+
+// Progress of a compilation: block `done` of `total`, running `pass`.
+using Progress = std::function<void(int64_t done, int64_t total, std::string_view pass)>;
+// Takes a finished block (writes its blobs); its tensors are freed afterwards.
+using BlockSink = std::function<Status(ir::Module&, ir::Block&)>;
+
+struct PassTiming {
+  std::string pass;
+  double seconds = 0;
+};
+
+class PassManager {
+ public:
+  struct Options {
+    bool verify_each = true;
+    std::string print_after;  // pass name, "all", or empty
+    std::string
+        reproducer_dir;  // where the last good IR is written when a pass fails; empty = nowhere
+  };
+
+  explicit PassManager(Options options) : options_(std::move(options)) {}
+
+  // NotFound lists the passes there are.
+  Status add(std::string_view pass_name);
+  // A pass that is not in the registry.
+  void add(std::string name, std::unique_ptr<Pass> pass);
+  // Graph passes that come before the first block pass run on the module first; then block passes
+  // block by block (each verified, handed to `sink`, freed); graph passes after them run last, and
+  // one between block passes is InvalidArgument. A failure carries the name of the pass and the
+  // block, and where the reproducer is. Without a sink the blocks keep their tensors. The float
+  // stream is freed after the last block.
+  Status run(ir::Module& module, PassContext& context, const BlockSink& sink = {},
+             const Progress& progress = {});
+  // Wall time per pass, in pipeline order.
+  const std::vector<PassTiming>& timings() const { return timings_; }
+
+ private:
+  struct Entry {
+    std::string name;
+    std::unique_ptr<Pass> pass;
+  };
+
+  Status check_order() const;
+  Status run_block_passes(std::span<Entry> passes, ir::Module& module, PassContext& context,
+                          const BlockSink& sink, const Progress& progress);
+  // `block` is null for a graph pass.
+  Status run_pass(Entry& entry, ir::Module& module, ir::Block* block, PassContext& context);
+  Status failure(const Entry& entry, const ir::Block* block, const Status& cause,
+                 const PassContext& context, const ir::Module* last_good) const;
+
+  Options options_;
+  std::vector<Entry> entries_;
+  std::vector<PassTiming> timings_;
+};
+
+}  // namespace abq::passes

@@ -1,0 +1,162 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+
+#include "ir/text.h"
+#include "ir/verifier.h"
+#include "passes/layers.h"
+#include "passes/pass.h"
+
+namespace abq::passes {
+namespace {
+
+bool is_block_pass(const Pass& pass) {
+  return dynamic_cast<const BlockPass*>(&pass) != nullptr;
+}
+
+// What a reproducer shows. A graph pass sees no weights, so their bytes stay out of it (and digests
+// of a whole checkpoint are not computed); a block pass sees its block alone.
+ir::Module snapshot(const ir::Module& module, const ir::Block* block) {
+  if (block != nullptr) return extract_region(module, *block);
+  ir::Module shapes = module;
+  for (auto& [name, tensor] : shapes.tensors)
+    tensor.data = {};
+  return shapes;
+}
+
+// Lets go of the tensors that only this block names; the sink has taken what it needs.
+void free_tensors(ir::Module& module, const ir::Block& block) {
+  for (const std::string& name : referenced_tensors(block)) {
+    const auto tensor = module.tensors.find(name);
+    if (tensor == module.tensors.end()) continue;
+    tensor->second.data.drop_pages();
+    if (!used_elsewhere(module, block, name)) tensor->second.data = {};
+  }
+}
+
+std::string command_line(const std::string& pass, const PassContext& context) {
+  return fmt::format("abq opt --passes={} --scheme {}", pass,
+                     quant::to_string(context.recipe.scheme));
+}
+
+}  // namespace
+
+Status PassManager::add(std::string_view pass_name) {
+  ABQ_ASSIGN_OR_RETURN(std::unique_ptr<Pass> pass, create_pass(pass_name));
+  add(std::string(pass_name), std::move(pass));
+  return {};
+}
+
+void PassManager::add(std::string name, std::unique_ptr<Pass> pass) {
+  entries_.push_back({std::move(name), std::move(pass)});
+}
+
+Status PassManager::check_order() const {
+  const auto is_block = [](const Entry& entry) { return is_block_pass(*entry.pass); };
+  const auto first = std::find_if(entries_.begin(), entries_.end(), is_block);
+  const auto last = std::find_if(entries_.rbegin(), entries_.rend(), is_block).base();
+  for (auto entry = first; entry < last; ++entry)
+    if (!is_block(*entry))
+      return invalid_argument(
+          "pass {}: works on the whole module and stands between passes on single blocks; move it "
+          "before {} or after {}",
+          entry->name, first->name, std::prev(last)->name);
+  return {};
+}
+
+Status PassManager::run(ir::Module& module, PassContext& context, const BlockSink& sink,
+                        const Progress& progress) {
+  ABQ_RETURN_IF_ERROR(check_order());
+  timings_.clear();
+  for (const Entry& entry : entries_)
+    timings_.push_back({entry.name, 0});
+
+  const std::span<Entry> all(entries_);
+  size_t begin = 0;
+  while (begin < all.size() && !is_block_pass(*all[begin].pass)) {
+    if (progress) progress(0, 0, all[begin].name);
+    ABQ_RETURN_IF_ERROR(run_pass(all[begin], module, nullptr, context));
+    ++begin;
+  }
+  size_t end = begin;
+  while (end < all.size() && is_block_pass(*all[end].pass))
+    ++end;
+  ABQ_RETURN_IF_ERROR(
+      run_block_passes(all.subspan(begin, end - begin), module, context, sink, progress));
+  for (Entry& entry : all.subspan(end))
+    ABQ_RETURN_IF_ERROR(run_pass(entry, module, nullptr, context));
+  return {};
+}
+
+Status PassManager::run_block_passes(std::span<Entry> passes, ir::Module& module,
+                                     PassContext& context, const BlockSink& sink,
+                                     const Progress& progress) {
+  const int64_t total =
+      std::count_if(module.regions.begin(), module.regions.end(),
+                    [](const ir::Region& region) { return region.kind == ir::RegionKind::kBlock; });
+  int64_t done = 0;
+  for (ir::Region& block : module.regions) {
+    if (block.kind != ir::RegionKind::kBlock) continue;
+    for (Entry& entry : passes) {
+      if (progress) progress(done, total, entry.name);
+      ABQ_RETURN_IF_ERROR(run_pass(entry, module, &block, context));
+    }
+    context.forget_block();
+    if (sink) {
+      if (const Status status = sink(module, block); !status.ok())
+        return status.with_context(block.name);
+      free_tensors(module, block);
+    }
+    ++done;
+  }
+  context.float_stream = {};
+  if (progress && total > 0) progress(total, total, "");
+  return {};
+}
+
+Status PassManager::run_pass(Entry& entry, ir::Module& module, ir::Block* block,
+                             PassContext& context) {
+  std::optional<ir::Module> last_good;
+  if (!options_.reproducer_dir.empty()) last_good = snapshot(module, block);
+
+  const auto start = std::chrono::steady_clock::now();
+  Status status = block != nullptr
+                      ? dynamic_cast<BlockPass&>(*entry.pass).run(module, *block, context)
+                      : dynamic_cast<GraphPass&>(*entry.pass).run(module, context);
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  timings_[static_cast<size_t>(&entry - entries_.data())].seconds += elapsed.count();
+
+  if (status.ok() && options_.verify_each)
+    if (const Status broken = ir::verify(module); !broken.ok())
+      status = internal_error("broke the IR: {}", broken.message());
+  if (!status.ok())
+    return failure(entry, block, status, context, last_good ? &*last_good : nullptr);
+  if (options_.print_after == "all" || options_.print_after == entry.name)
+    fmt::print(stderr, "; after {}{}{}\n{}", entry.name, block != nullptr ? " on " : "",
+               block != nullptr ? block->name : "", ir::print(snapshot(module, block)));
+  return {};
+}
+
+Status PassManager::failure(const Entry& entry, const ir::Block* block, const Status& cause,
+                            const PassContext& context, const ir::Module* last_good) const {
+  const std::string subject = block != nullptr
+                                  ? fmt::format("pass {} on {}", entry.name, block->name)
+                                  : fmt::format("pass {}", entry.name);
+  if (last_good == nullptr) return cause.with_context(subject);
+  const std::string path =
+      fmt::format("{}/{}{}{}.air", options_.reproducer_dir, entry.name, block != nullptr ? "." : "",
+                  block != nullptr ? block->name : "");
+  std::ofstream file(path);
+  file << "; " << command_line(entry.name, context) << "\n" << ir::print(*last_good);
+  file.close();
+  const std::string message =
+      file ? fmt::format("{}\nthe IR before this pass is in {}", cause.message(), path)
+           : fmt::format("{}\nthe IR before this pass could not be written to {}", cause.message(),
+                         path);
+  return Status(cause.code(), message).with_context(subject);
+}
+
+}  // namespace abq::passes

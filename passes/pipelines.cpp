@@ -1,0 +1,38 @@
+// The named pipelines: which passes a method runs, in which order, and why.
+#include "passes/pass.h"
+
+namespace abq::passes {
+namespace {
+
+constexpr PipelineStep kAssignSchemes = {
+    "assign-schemes", "later passes ask for a layer's widths by name; bad recipes stop here"};
+constexpr PipelineStep kBalanceBits = {
+    "balance-bits", "the number of levels must be known before weights are quantized"};
+constexpr PipelineStep kCalibrate = {
+    "calibrate", "statistics must come from the float block, before anything changes it"};
+constexpr PipelineStep kSmooth = {"smooth",
+                                  "scales fold into float weights, so before they are quantized"};
+constexpr PipelineStep kQuantize = {"quantize", "all float corrections are folded in by now"};
+constexpr PipelineStep kMeasureOutputs = {
+    "measure-outputs", "needs the codes unpacked and the float block still at hand"};
+constexpr PipelineStep kPackWeights = {"pack-weights",
+                                       "last: nothing after it looks at single codes"};
+
+}  // namespace
+
+Result<std::vector<PipelineStep>> pipeline_for(const quant::Recipe& recipe, bool calibrated) {
+  const bool smooth = recipe.method == "smooth";
+  if (!smooth && recipe.method != "rtn")
+    return invalid_argument("method '{}' does not exist; there are rtn, smooth", recipe.method);
+  if (smooth && !calibrated)
+    return invalid_argument("smooth needs calibration text; give --calib FILE");
+  std::vector<PipelineStep> steps = {kAssignSchemes, kBalanceBits};
+  if (calibrated) steps.push_back(kCalibrate);
+  if (smooth) steps.push_back(kSmooth);
+  steps.push_back(kQuantize);
+  if (calibrated) steps.push_back(kMeasureOutputs);
+  steps.push_back(kPackWeights);
+  return steps;
+}
+
+}  // namespace abq::passes

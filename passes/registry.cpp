@@ -1,0 +1,35 @@
+// Every pass there is: name, help, factory. A new pass is one file and one row here.
+#include <fmt/ranges.h>
+
+#include "passes/pass.h"
+#include "passes/passes.h"
+
+namespace abq::passes {
+
+const std::vector<PassInfo>& pass_registry() {
+  static const std::vector<PassInfo> registry = {
+      {"assign-schemes", "gives every block linear and attention its widths from the recipe",
+       create_assign_schemes},
+      {"balance-bits", "turns requests for bit balance into 2^bits + 1 weight levels",
+       create_balance_bits},
+      {"calibrate", "runs the float block on the calibration windows, collects input statistics",
+       create_calibrate},
+      {"measure-outputs", "compares each quantized linear's output with the float one",
+       create_measure_outputs},
+      {"pack-weights", "packs weight codes into the canonical dense layout", create_pack_weights},
+      {"quantize", "replaces linear by quantize_tokens and bit_linear", create_quantize},
+      {"smooth", "moves activation outliers into the weights (SmoothQuant)", create_smooth},
+  };
+  return registry;
+}
+
+Result<std::unique_ptr<Pass>> create_pass(std::string_view name) {
+  std::vector<std::string_view> names;
+  for (const PassInfo& info : pass_registry()) {
+    if (info.name == name) return info.create();
+    names.push_back(info.name);
+  }
+  return not_found("pass '{}' does not exist; there are {}", name, fmt::join(names, ", "));
+}
+
+}  // namespace abq::passes

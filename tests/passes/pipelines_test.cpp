@@ -1,0 +1,55 @@
+#include <doctest/doctest.h>
+
+#include "passes/pass.h"
+
+namespace abq::passes {
+namespace {
+
+std::vector<std::string> step_names(const std::string& method, bool calibrated) {
+  quant::Recipe recipe;
+  recipe.method = method;
+  const Result<std::vector<PipelineStep>> steps = pipeline_for(recipe, calibrated);
+  REQUIRE(steps.ok());
+  std::vector<std::string> names;
+  for (const PipelineStep& step : *steps) {
+    CHECK(!step.reason.empty());
+    CHECK(create_pass(step.pass).ok());
+    names.emplace_back(step.pass);
+  }
+  return names;
+}
+
+using Names = std::vector<std::string>;
+
+}  // namespace
+
+TEST_CASE("rtn needs no calibration and measures outputs when it has one") {
+  CHECK(step_names("rtn", false) ==
+        Names{"assign-schemes", "balance-bits", "quantize", "pack-weights"});
+  CHECK(step_names("rtn", true) == Names{"assign-schemes", "balance-bits", "calibrate", "quantize",
+                                         "measure-outputs", "pack-weights"});
+}
+
+TEST_CASE("smooth folds its scales between calibration and quantization") {
+  CHECK(step_names("smooth", true) == Names{"assign-schemes", "balance-bits", "calibrate", "smooth",
+                                            "quantize", "measure-outputs", "pack-weights"});
+}
+
+TEST_CASE("smooth without calibration text is refused with what to give") {
+  quant::Recipe recipe;
+  recipe.method = "smooth";
+  const auto steps = pipeline_for(recipe, false);
+  REQUIRE(!steps.ok());
+  CHECK(steps.status().code() == StatusCode::kInvalidArgument);
+  CHECK(steps.status().message() == "smooth needs calibration text; give --calib FILE");
+}
+
+TEST_CASE("an unknown method is refused with those there are") {
+  quant::Recipe recipe;
+  recipe.method = "awq";
+  const auto steps = pipeline_for(recipe, true);
+  REQUIRE(!steps.ok());
+  CHECK(steps.status().message() == "method 'awq' does not exist; there are rtn, smooth");
+}
+
+}  // namespace abq::passes
