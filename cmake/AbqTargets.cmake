@@ -42,3 +42,16 @@ function(abq_add_test name)
   abq_link_executable(abq_${name}_tests)
   doctest_discover_tests(abq_${name}_tests TEST_PREFIX "${name}: ")
 endfunction()
+
+# abq_add_reference_test(<name> SOURCES ... DEPENDS ...): the doctest executable
+# abq_<name>_reference_tests as one CTest entry, skipped where the reference models are absent.
+function(abq_add_reference_test name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  set(target abq_${name}_reference_tests)
+  add_executable(${target} ${ARG_SOURCES}
+    "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/../tests/common/reference_main.cpp")
+  target_link_libraries(${target} PRIVATE abq_test_common ${ARG_DEPENDS})
+  abq_link_executable(${target})
+  add_test(NAME "${name}: reference" COMMAND ${target})
+  set_tests_properties("${name}: reference" PROPERTIES SKIP_RETURN_CODE 77 LABELS reference)
+endfunction()

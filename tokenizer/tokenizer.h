@@ -18,6 +18,19 @@ enum class Kind { kHuggingFaceJson, kSentencePiece };
 // Whether encode adds what the tokenizer's post-processor asks for (BOS for Llama).
 enum class SpecialTokens { kAdd, kOmit };
 
+// Turns ids into text as they arrive. Made by Tokenizer::new_stream; used through StreamingDecoder.
+class TextStream {
+ public:
+  virtual ~TextStream() = default;
+  virtual Result<std::string> push(int32_t id) = 0;
+  virtual Result<std::string> finish() = 0;
+};
+
+// Immutable after loading: every member may be called from several threads at once.
+//
+// A tokenizer.json follows the `tokenizers` package, a tokenizer.model the sentencepiece library;
+// where the two differ (an unknown piece, say) each follows its own reference. Truncation and
+// padding settings in a tokenizer.json are ignored.
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
@@ -28,9 +41,11 @@ class Tokenizer {
   virtual Result<std::vector<int32_t>> encode(std::string_view text,
                                               SpecialTokens special) const = 0;
   // Special tokens are left out of the text. NotFound for an id outside the vocabulary.
-  virtual Result<std::string> decode(std::span<const int32_t> ids) const = 0;
+  virtual Result<std::string> decode(std::span<const int32_t> ids) const;
   virtual std::optional<int32_t> token_to_id(std::string_view token) const = 0;
   virtual bool is_special(int32_t id) const = 0;
+  // The stream refers to this tokenizer, which must outlive it.
+  virtual std::unique_ptr<TextStream> new_stream() const = 0;
 };
 
 // From the bytes of the file; `name` is the subject of error messages.
@@ -46,19 +61,18 @@ Result<TokenizerFile> find_tokenizer(const std::string& model_dir);
 
 // Decodes a growing sequence piece by piece, holding back bytes until they form whole UTF-8
 // characters: the pieces put together are decode(all ids), and each piece alone is valid UTF-8.
+// Constant work per id. An id outside the vocabulary is NotFound and changes nothing.
 class StreamingDecoder {
  public:
   explicit StreamingDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
   // Text that became printable with this id (may be empty).
   Result<std::string> push(int32_t id);
-  // What is left at the end; an unfinished character becomes U+FFFD.
+  // What is left at the end; an unfinished character becomes U+FFFD. Ready for a new sequence then.
   Result<std::string> finish();
 
  private:
   const Tokenizer& tokenizer_;
-  std::vector<int32_t> ids_;
-  size_t prefix_begin_ = 0;  // ids_[prefix_begin_, read_) give context to what follows
-  size_t read_ = 0;
+  std::unique_ptr<TextStream> stream_;  // made by the first push
 };
 
 }  // namespace abq::tokenizer
