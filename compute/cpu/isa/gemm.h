@@ -70,8 +70,14 @@ struct WeightRows {
       }
       float* out = panel + n;
       int64_t k = 0;
-      for (; k + 4 <= depth; k += 4)
+      for (; k + 4 <= depth; k += 4) {
+        // The next panel's rows: too short and too many for the hardware to see them coming.
+        if (k % 16 == 0) {
+          for (int64_t i = 0; i < 4; ++i)
+            __builtin_prefetch(row[i] + kMicroCols * stride + k);
+        }
         transpose_quad(row, k, out + k * kMicroCols);
+      }
       for (; k < depth; ++k) {
         for (int64_t i = 0; i < 4; ++i)
           out[k * kMicroCols + i] = load_one(row[i] + k);
