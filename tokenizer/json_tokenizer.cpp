@@ -136,8 +136,9 @@ Status JsonTokenizer::encode_normalized(std::string text, bool at_input_start,
   return {};
 }
 
-std::vector<Entry> make_entries(const Vocabulary& vocabulary,
-                                const std::vector<AddedToken>& added) {
+Result<std::vector<Entry>> make_entries(const Vocabulary& vocabulary,
+                                        const std::vector<AddedToken>& added,
+                                        const Normalizer& normalizer) {
   int32_t largest = 0;
   for (const auto& [token, id] : vocabulary)
     largest = std::max(largest, id);
@@ -146,8 +147,16 @@ std::vector<Entry> make_entries(const Vocabulary& vocabulary,
   std::vector<Entry> entries(static_cast<size_t>(largest) + 1);
   for (const auto& [token, id] : vocabulary)
     entries[id] = {true, false, token};
-  for (const AddedToken& token : added)
-    entries[token.id] = {true, token.special, token.content};
+  for (const AddedToken& token : added) {
+    // What a normalized token was found as is also what the decoder must undo.
+    std::string content = token.content;
+    if (token.normalized) {
+      Result<std::string> found_as = normalizer.apply(std::move(content));
+      if (!found_as.ok()) return found_as.status();
+      content = std::move(found_as).value();
+    }
+    entries[token.id] = {true, token.special, std::move(content)};
+  }
   return entries;
 }
 
@@ -170,9 +179,10 @@ Result<std::unique_ptr<Tokenizer>> load_json_tokenizer(std::string_view bytes,
   if (const std::optional<JsonNode> node = root.find("added_tokens")) {
     ABQ_ASSIGN_OR_RETURN(added, added_tokens_from_json(*node, model.vocabulary()));
   }
-  std::vector<Entry> entries = make_entries(model.vocabulary(), added);
-  const auto vocab_size = static_cast<int64_t>(entries.size());
   ABQ_ASSIGN_OR_RETURN(Normalizer normalizer, component<Normalizer>(root, "normalizer"));
+  ABQ_ASSIGN_OR_RETURN(std::vector<Entry> entries,
+                       make_entries(model.vocabulary(), added, normalizer));
+  const auto vocab_size = static_cast<int64_t>(entries.size());
   ABQ_ASSIGN_OR_RETURN(PreTokenizer pre_tokenizer, component<PreTokenizer>(root, "pre_tokenizer"));
   ABQ_ASSIGN_OR_RETURN(PostProcessor post_processor,
                        component<PostProcessor>(root, "post_processor", vocab_size));

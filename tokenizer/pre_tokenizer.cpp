@@ -12,6 +12,12 @@ namespace {
 constexpr std::string_view kGpt2Words =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
+// Whitespace's words and other signs. Its word characters are those of the Unicode regular
+// expression recommendation (UTS 18), not Oniguruma's.
+constexpr std::string_view kWordsAndSigns =
+    R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]+)"
+    R"(|[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}\s]+)";
+
 // Rewrites every word; `rewrite(word, is_input_start)` gives its new text.
 template <class Rewrite>
 void rewrite_words(Words& words, Rewrite rewrite) {
@@ -161,7 +167,7 @@ Status PreTokenizer::append(const JsonNode& node, int depth) {
                         steps_);
   }
   if (type == "Whitespace") {
-    return append_split("\\w+|[^\\w\\s]+", SplitBehavior::kRemoved, /*invert=*/true, steps_);
+    return append_split(kWordsAndSigns, SplitBehavior::kRemoved, /*invert=*/true, steps_);
   }
   if (type == "WhitespaceSplit") {
     return append_split("\\s", SplitBehavior::kRemoved, false, steps_);

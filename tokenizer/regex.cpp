@@ -10,7 +10,10 @@
 namespace abq::tokenizer {
 namespace {
 
-constexpr std::string_view kWordClass = "\\p{L}\\p{M}\\p{Nd}\\p{Pc}";
+// Oniguruma's \w, which has the Latin-1 superscripts and fractions too; PCRE2's leaves out marks
+// and connectors.
+constexpr std::string_view kWordClass =
+    R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
 
 struct MatchDataDeleter {
   void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
