@@ -24,6 +24,7 @@ Range range_of(std::span<const float> values) {
   float high[kLanes] = {};
   const size_t whole = values.size() / kLanes * kLanes;
   for (size_t i = 0; i < whole; i += kLanes) {
+#pragma omp simd
     for (size_t lane = 0; lane < kLanes; ++lane) {
       const float v = values[i + lane];
       low[lane] = v < low[lane] ? v : low[lane];

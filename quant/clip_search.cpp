@@ -52,16 +52,17 @@ double loss(std::span<const float> values, std::span<const float> approximation,
 }
 
 ClipRatio best_clip(std::span<const float> values, const WeightSpec& spec) {
-  float bound = kMinScale;
-  for (const float v : values)
-    bound = std::max(bound, std::fabs(v));
+  // Range parameters depend on the extremes only: found once, clipped 27 times.
+  const auto [low, high] = std::minmax_element(values.begin(), values.end());
+  const std::array<float, 2> extremes = {*low, *high};
+  const float bound = std::max({kMinScale, -*low, *high});
   std::array<uint8_t, kChunk> codes;
   std::array<float, kChunk> approximation;
   ClipRatio best;
   double best_loss = HUGE_VAL;
   for (int i = 0; i < kFactors; ++i) {
     const ClipRatio clip{factor(i), factor(i)};
-    const AffineParams params = weight_params(values, spec, clip);
+    const AffineParams params = weight_params(extremes, spec, clip);
     double total = 0;
     for (size_t begin = 0; begin < values.size() && total < best_loss; begin += kChunk) {
       const size_t count = std::min(kChunk, values.size() - begin);

@@ -74,9 +74,10 @@ Result<GemmFamily> select_gemm(const GemmProblem& problem) {
     reason = can_run(family, problem);
     if (reason.ok() && pair <= limits_of(family).max_preferred_pair) return family;
   }
-  return unsupported("weights of {} bits with activations of {} bits: no kernel; expected 1..8 bits "
-                     "and 1..8 or 16",
-                     problem.spec.bits, problem.activation_bits);
+  return unsupported(
+      "weights of {} bits with activations of {} bits: no kernel; expected 1..8 bits "
+      "and 1..8 or 16",
+      problem.spec.bits, problem.activation_bits);
 }
 
 }  // namespace abq::quant

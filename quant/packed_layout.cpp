@@ -30,6 +30,19 @@ struct Dense {
 constexpr Dense kDense5 = {5, 3, 7, 125};
 constexpr Dense kDense3 = {3, 5, 8, 243};
 
+// The digits of every word, digit i in byte i.
+constexpr std::array<uint64_t, 256> digits_of(const Dense& dense) {
+  std::array<uint64_t, 256> digits = {};
+  for (unsigned word = 0; word < dense.words; ++word) {
+    unsigned rest = word;
+    for (int64_t i = 0; i < dense.count; ++i, rest /= dense.base)
+      digits[word] |= static_cast<uint64_t>(rest % dense.base) << (8 * i);
+  }
+  return digits;
+}
+constexpr std::array<uint64_t, 256> kDigits5 = digits_of(kDense5);
+constexpr std::array<uint64_t, 256> kDigits3 = digits_of(kDense3);
+
 const Dense& dense_of(Encoding encoding) {
   return encoding == Encoding::kBase5 ? kDense5 : kDense3;
 }
@@ -102,8 +115,8 @@ void pack_dense(const Dense& dense, std::span<const uint8_t> codes, std::span<st
   if (filled > 0) packed[out] = static_cast<std::byte>(buffer);
 }
 
-Status unpack_dense(const Dense& dense, std::span<const std::byte> packed,
-                    std::span<uint8_t> codes) {
+Status unpack_dense(const Dense& dense, const std::array<uint64_t, 256>& digits,
+                    std::span<const std::byte> packed, std::span<uint8_t> codes) {
   const size_t count = static_cast<size_t>(dense.count);
   uint64_t buffer = 0;
   int64_t filled = 0;
@@ -111,19 +124,17 @@ Status unpack_dense(const Dense& dense, std::span<const std::byte> packed,
   for (size_t i = 0; i < codes.size(); i += count) {
     for (; filled < dense.bits; filled += 8)
       buffer |= std::to_integer<uint64_t>(packed[in++]) << filled;
-    unsigned word = static_cast<unsigned>(buffer & ((1u << dense.bits) - 1u));
+    const size_t word = static_cast<size_t>(buffer & ((1u << dense.bits) - 1u));
     buffer >>= dense.bits;
     filled -= dense.bits;
     if (word >= dense.words) {
       return corrupt("word {}: value {} is out of range, expected less than {}", i / count, word,
                      dense.words);
     }
-    for (size_t end = std::min(codes.size(), i + count), j = i; j < end; ++j) {
-      codes[j] = static_cast<uint8_t>(word % dense.base);
-      word /= dense.base;
-    }
+    const size_t used = std::min(count, codes.size() - i);
+    std::memcpy(codes.data() + i, &digits[word], used);
     // What is left of a short last word is its padding.
-    if (i + count > codes.size()) buffer |= word;
+    if (used < count) buffer |= digits[word] >> (8 * used);
   }
   for (; in < packed.size(); ++in)
     buffer |= std::to_integer<uint64_t>(packed[in]);
@@ -187,7 +198,8 @@ Status unpack_row(const PackedLayout& layout, std::span<const std::byte> packed,
                   std::span<uint8_t> codes) {
   check_sizes(layout, codes.size(), packed.size());
   if (layout.encoding == Encoding::kPlanes) return unpack_planes(layout, packed, codes);
-  return unpack_dense(dense_of(layout.encoding), packed, codes);
+  return layout.encoding == Encoding::kBase5 ? unpack_dense(kDense5, kDigits5, packed, codes)
+                                             : unpack_dense(kDense3, kDigits3, packed, codes);
 }
 
 }  // namespace abq::quant
