@@ -90,13 +90,14 @@ Result<Matrix> eval_bit_linear(const Evaluation& e) {
 }
 
 Result<Matrix> eval_rope(const Evaluation& e) {
-  const Tensor& tensor = e.module.tensors.at(e.node.string_attribute("frequencies"));
-  ABQ_ASSIGN_OR_RETURN(const std::vector<float> frequencies, to_float(tensor));
+  const std::string& name = e.node.string_attribute("frequencies");
+  const Result<std::vector<float>> frequencies = to_float(e.module.tensors.at(name));
+  if (!frequencies.ok()) return frequencies.status().with_context("tensor @" + name);
   Matrix y = e.matrix(0);
   std::vector<int64_t> positions(static_cast<size_t>(y.rows));
   std::iota(positions.begin(), positions.end(), 0);
   e.device.rope(y.view(), static_cast<int>(e.node.int_attribute("head_dim")), positions.data(),
-                frequencies.data());
+                frequencies->data());
   return y;
 }
 

@@ -169,11 +169,20 @@ Result<std::vector<float>> to_float(const Tensor& tensor) {
   return values;
 }
 
-Tensor make_f32_tensor(std::vector<int64_t> shape, const std::vector<float>& values) {
+Tensor make_tensor(ElementType element, int code_bits, std::vector<int64_t> shape,
+                   TensorData data) {
   Tensor tensor;
-  tensor.type = {ElementType::kF32, 0, std::move(shape)};
+  tensor.type.element = element;
+  tensor.type.code_bits = code_bits;
+  tensor.type.shape = std::move(shape);
+  tensor.data = std::move(data);
+  return tensor;
+}
+
+Tensor make_f32_tensor(std::vector<int64_t> shape, const std::vector<float>& values) {
+  Tensor tensor =
+      make_tensor(ElementType::kF32, 0, std::move(shape), TensorData::from_vector(values));
   ABQ_CHECK(element_count(tensor.type) == static_cast<int64_t>(values.size()));
-  tensor.data = TensorData::from_vector(values);
   return tensor;
 }
 

@@ -101,6 +101,8 @@ inline constexpr int64_t kMaxElements = int64_t{1} << 46;
 // The tensor's elements as float32 (kF32, kF16, kBF16 only; InvalidArgument otherwise or without
 // data).
 Result<std::vector<float>> to_float(const Tensor& tensor);
+// A tensor of any dense or packed type; `data` may be absent.
+Tensor make_tensor(ElementType element, int code_bits, std::vector<int64_t> shape, TensorData data);
 Tensor make_f32_tensor(std::vector<int64_t> shape, const std::vector<float>& values);
 
 }  // namespace abq::ir
