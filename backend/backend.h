@@ -16,67 +16,78 @@
 
 namespace abq::backend {
 
-// Writes blobs as they come, the plan at the end, the header last; the file stands under a
-// temporary name beside `path` until commit() renames it. Destroyed uncommitted, it removes the
-// temporary file.
+class TemporaryFile;
+
+// Writes blobs as they come, the plan at the end, the header last. Until commit() the file has no
+// name where the file system allows that, else a hidden one (backend/temporary_file.h); destroyed
+// uncommitted, it leaves nothing behind.
 class ArtifactWriter {
  public:
   struct Options {
     bool overwrite = false;
+    // Uses a hidden name even where the file could do without: the way of file systems that lack
+    // anonymous files. A process that may be interrupted then calls
+    // remove_named_temporary_files() from its signal handler.
+    bool named_temporary_file = false;
   };
-  // InvalidArgument when `path` exists without overwrite; Io when the folder is not writable.
+  // InvalidArgument when `path` exists without overwrite; NotFound or Io when its folder is missing
+  // or not writable.
   static Result<std::unique_ptr<ArtifactWriter>> create(const std::string& path, Options options);
   ~ArtifactWriter();
 
-  // Appends a blob (64-byte aligned, zero padded, checksummed) and returns its index.
+  // Appends a blob (64-byte aligned, zero padded, checksummed) and returns its index. Makes an
+  // already written plan void: call write_plan again.
   Result<uint32_t> add_blob(const std::string& name, proto::ElementType type,
                             const std::vector<int64_t>& shape, uint32_t code_bits,
                             std::span<const std::byte> bytes);
   const std::vector<proto::Blob>& blobs() const { return blobs_; }
 
-  // Writes (or rewrites) the plan and the header; plan.blobs is filled in here. Io carries the
-  // operating system's reason (disk full) and how many bytes were wanted.
+  // Writes (or rewrites) the plan and the header; plan.blobs and the version are filled in here. Io
+  // carries the operating system's reason (disk full) and how many bytes were wanted.
   Status write_plan(proto::Plan plan);
-  // Where the finished, not yet committed file can be opened.
-  const std::string& temporary_path() const { return temporary_path_; }
-  int64_t size() const;
-  // Flushes to disk and renames to the final name.
+  // Where this process can open the finished, not yet committed file.
+  const std::string& temporary_path() const;
+  // Bytes of the whole file, after write_plan.
+  int64_t size() const { return size_; }
+  // Flushes to disk and gives the file its final name. Once.
   Status commit();
 
  private:
-  ArtifactWriter() = default;
+  explicit ArtifactWriter(std::unique_ptr<TemporaryFile> file);
 
-  std::string path_;
-  std::string temporary_path_;
-  int fd_ = -1;
+  std::unique_ptr<TemporaryFile> file_;
   uint64_t end_of_blobs_ = 0;
   std::vector<proto::Blob> blobs_;
-  bool committed_ = false;
+  bool finished_ = false;  // header and plan are those of the blobs
   int64_t size_ = 0;
 };
+
+// Async-signal-safe, for a handler of SIGINT and SIGTERM: unlinks the hidden files of writers that
+// could not do without a name.
+void remove_named_temporary_files();
+
+struct PlanState;
 
 // Lowers a module region by region into plan steps, streaming its tensors into the writer: `lower`
 // is the pass manager's block sink, called for embed, every block and head in order.
 class PlanBuilder {
  public:
-  explicit PlanBuilder(ArtifactWriter& writer) : writer_(writer) {}
+  explicit PlanBuilder(ArtifactWriter& writer);
+  ~PlanBuilder();
 
-  // Adds the steps of one region; blobs of tensors that an earlier region wrote are shared. Every
-  // bit_linear gets its kernel family (quant/gemm_variants.h); a layer that no kernel can run is
-  // Unsupported with its name and the reason.
+  // Adds the steps of one region; a tensor that an earlier region wrote under the same name and
+  // with the same bytes is shared (tied embeddings). Every bit_linear gets its kernel family
+  // (quant/gemm_variants.h); a layer that no kernel can run is Unsupported with its name and the
+  // reason.
   Status lower(const ir::Module& module, const ir::Region& region);
-  // Steps, buffers with slots planned by liveness, model info. Call after the last region.
+  // Steps, buffers with slots planned by liveness, blobs so far, model info. Call after the last
+  // region.
   Result<proto::Plan> finish(const ir::Module& module);
   // Kernel family of each bit_linear by node name, for the report.
-  const std::map<std::string, std::string>& kernels() const { return kernels_; }
+  const std::map<std::string, std::string>& kernels() const;
 
  private:
-  ArtifactWriter& writer_;
-  std::map<std::string, uint32_t> blob_of_tensor_;
-  std::map<std::string, std::string> kernels_;
-  std::vector<proto::Step> steps_;
-  std::vector<proto::Buffer> buffers_;
-  uint32_t carried_buffer_ = 0;  // the last region's result
+  std::unique_ptr<PlanState> state_;
 };
 
 // Plain structs <-> proto.

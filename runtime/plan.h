@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "proto/plan.pb.h"
 #include "support/mapped_file.h"
@@ -17,6 +18,12 @@ enum class Verify {
   kPlan,  // header and plan only; blobs are checked when the engine loads them
 };
 
+// What the values of a blob must obey, from the steps that read it.
+struct BlobContents {
+  bool positive_floats = false;  // scales, rope frequencies: finite float32 above 0
+  int max_byte = 255;            // zero points: at most the highest code of their weights
+};
+
 class LoadedPlan {
  public:
   // Opens and checks an artifact. Every refusal has its own sentence: Corrupt (cut file, wrong
@@ -28,16 +35,19 @@ class LoadedPlan {
   const std::string& path() const { return file_->path(); }
   int64_t file_size() const { return static_cast<int64_t>(file_->bytes().size()); }
   std::span<const std::byte> blob_bytes(uint32_t blob) const;
-  // Checks one blob's checksum.
+  // Checks one blob's checksum, and its values where a step asks something of them (scales, zero
+  // points, frequencies).
   Status verify_blob(uint32_t blob) const;
   // Lets the mapped pages of a blob go (a device has its own copy).
   void drop_blob_pages(uint32_t blob) const;
 
  private:
   LoadedPlan() = default;
+  Status verify_everything(uint64_t plan_offset) const;
 
   std::shared_ptr<const MappedFile> file_;
   proto::Plan plan_;
+  std::vector<BlobContents> contents_;  // one per blob
 };
 
 }  // namespace abq::runtime
