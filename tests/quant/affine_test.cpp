@@ -126,7 +126,7 @@ TEST_CASE("codes and zero points fit the width, and the error is at most one ste
   }
 }
 
-TEST_CASE("all-zero rows dequantize to exactly zero; binary to half the guarded scale") {
+TEST_CASE("all-zero rows dequantize to exactly zero, binary ones to half the guarded scale") {
   for (const WeightSpec& spec : every_weight_spec({0})) {
     const std::vector<float> result = roundtrip(std::vector<float>(20, 0.0f), spec);
     const float expected = spec.binary() ? kMinScale / 2 : 0.0f;

@@ -25,7 +25,7 @@ TEST_CASE("the same seed gives the same numbers, another seed others") {
   CHECK(a.next() != c.next());
 }
 
-TEST_CASE("uniform numbers lie in [0, 1) around one half") {
+TEST_CASE("uniform numbers lie between 0 and 1 around one half") {
   Random random(7);
   double sum = 0;
   bool inside = true;
