@@ -129,7 +129,7 @@ TEST_CASE("bit_linear on quantized tokens is the integer product of the codes") 
                                  {ElementType::kTokens, 4, {kTokenDim, k}}, {{"bits", int64_t{4}}});
   builder.result(builder.node(Op::kBitLinear, "y", {t, codes, scales, zeros}, activation_type(n),
                               weight_spec_attributes(spec)));
-  region.name = "b";
+  region.name = std::string("block");
   const Status status = verify(module);
   REQUIRE_MESSAGE(status.ok(), status.message());
   const Matrix input = random_matrix(tokens, k, 2);
@@ -146,7 +146,7 @@ TEST_CASE("a weight of more rows than one strip is computed strip by strip") {
   Module module, reference;
   for (Module* m : {&module, &reference}) {
     Region& region = m->regions.emplace_back();
-    region.name = "b";
+    region.name = std::string("block");
     Builder builder(*m, region);
     const ValueId x = builder.argument("x", activation_type(k));
     builder.result(

@@ -83,10 +83,10 @@ TEST_CASE("small tensors keep every bit of every element type") {
   }
   module.tensors["h"] = make_tensor(ElementType::kF16, 0, {2, 2}, TensorData::from_vector(halves));
   module.tensors["b"] = make_tensor(ElementType::kBF16, 0, {4}, TensorData::from_vector(brains));
-  module.tensors["u"] = {
-      {ElementType::kU8, 0, {2}}, TensorData::from_vector(std::vector<uint8_t>{0, 255}), ""};
-  module.tensors["i"] = {
-      {ElementType::kI32, 0, {1}}, TensorData::from_vector(std::vector<int32_t>{-7}), ""};
+  module.tensors["u"] =
+      make_tensor(ElementType::kU8, 0, {2}, TensorData::from_vector(std::vector<uint8_t>{0, 255}));
+  module.tensors["i"] =
+      make_tensor(ElementType::kI32, 0, {1}, TensorData::from_vector(std::vector<int32_t>{-7}));
   const Module parsed = parse_or_fail(print(module));
   for (const auto& [name, tensor] : module.tensors) {
     const auto before = tensor.data.bytes();
