@@ -11,6 +11,8 @@
 #include <cstring>
 #include <filesystem>
 
+#include "backend/backend.h"
+
 namespace abq::backend {
 namespace {
 

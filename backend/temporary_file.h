@@ -48,8 +48,4 @@ class TemporaryFile {
   int fd_ = -1;
 };
 
-// Unlinks every hidden name of this process. Calls only async-signal-safe functions: meant for a
-// handler of SIGINT and SIGTERM.
-void remove_named_temporary_files();
-
 }  // namespace abq::backend
