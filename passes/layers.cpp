@@ -36,22 +36,6 @@ LinearShape linear_shape(const ir::Region& region, const ir::Node& node) {
   return {shape.at(0), shape.at(1)};
 }
 
-std::map<std::string, ir::AttributeValue> bit_linear_attributes(const quant::WeightSpec& spec) {
-  return {{"bits", int64_t{spec.bits}},
-          {"balanced", int64_t{spec.balanced}},
-          {"group_size", int64_t{spec.group_size}},
-          {"symmetric", int64_t{spec.symmetric}}};
-}
-
-quant::WeightSpec bit_linear_spec(const ir::Node& node) {
-  quant::WeightSpec spec;
-  spec.bits = static_cast<int>(node.int_attribute("bits"));
-  spec.balanced = node.int_attribute("balanced") != 0;
-  spec.group_size = static_cast<int>(node.int_attribute("group_size"));
-  spec.symmetric = node.int_attribute("symmetric") != 0;
-  return spec;
-}
-
 std::vector<std::string> referenced_tensors(const ir::Region& region) {
   std::set<std::string> names;
   for (const ir::Node& node : region.nodes)

@@ -1,14 +1,12 @@
 // What the passes of this folder share about blocks and their linear layers.
 #pragma once
 
-#include <map>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "ir/graph.h"
-#include "quant/scheme.h"
 #include "support/status.h"
 
 namespace abq::passes {
@@ -24,10 +22,6 @@ struct LinearShape {
   int64_t k = 0;
 };
 LinearShape linear_shape(const ir::Region& region, const ir::Node& node);
-
-// The weight spec <-> the attributes of a BitLinear node.
-std::map<std::string, ir::AttributeValue> bit_linear_attributes(const quant::WeightSpec& spec);
-quant::WeightSpec bit_linear_spec(const ir::Node& node);
 
 // Names of all tensors that a region's nodes refer to, each once.
 std::vector<std::string> referenced_tensors(const ir::Region& region);

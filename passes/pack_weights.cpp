@@ -49,7 +49,7 @@ struct PackWeights : BlockPass {
       const ir::ValueId codes = node.operands[1];
       if (block.type(codes).element != ir::ElementType::kU8) continue;
       const LinearShape shape = linear_shape(block, node);
-      const auto layout = quant::PackedLayout::for_weights(bit_linear_spec(node), shape.n, shape.k);
+      const auto layout = quant::PackedLayout::for_weights(ir::weight_spec(node), shape.n, shape.k);
       Result<ir::Tensor> packed = pack(module.weight_tensor(block, codes), layout);
       if (!packed.ok())
         return packed.status()

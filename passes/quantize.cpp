@@ -118,7 +118,7 @@ class BlockQuantizer {
       return unsupported("{}: its weight {} has more than one reader", node.name, base);
     const int64_t groups = spec.groups(row.k);
     node.op = ir::Op::kBitLinear;
-    node.attributes = bit_linear_attributes(spec);
+    node.attributes = ir::weight_spec_attributes(spec);
     node.operands = {
         tokens_of(node.operands[0], scheme.activation_bits),
         add_weight(base + ".codes", ir::ElementType::kU8, {row.n, row.k}, weights->codes),

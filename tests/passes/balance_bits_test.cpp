@@ -10,7 +10,8 @@ TEST_CASE("bit balance comes from balance-bits, not from assign-schemes") {
   context.recipe.overrides = {{"*.down", *quant::parse_scheme("w4a8")},
                               {"layers.0.attn.o", *quant::parse_scheme("w1ba8")}};
   REQUIRE(run_passes({"assign-schemes"}, module, context).ok());
-  for (const auto& [name, scheme] : context.layer_schemes) CHECK(!scheme.weights.balanced);
+  for (const auto& [name, scheme] : context.layer_schemes)
+    CHECK(!scheme.weights.balanced);
 
   REQUIRE(run_passes({"balance-bits"}, module, context).ok());
   CHECK(context.layer_schemes.at("layers.0.attn.q").weights.levels() == 5);
@@ -25,7 +26,8 @@ TEST_CASE("balance-bits leaves a recipe without bit balance alone") {
   ir::Module module = make_test_model();
   PassContext context = context_for("w2a8");
   REQUIRE(run_passes({"assign-schemes", "balance-bits"}, module, context).ok());
-  for (const auto& [name, scheme] : context.layer_schemes) CHECK(!scheme.weights.balanced);
+  for (const auto& [name, scheme] : context.layer_schemes)
+    CHECK(!scheme.weights.balanced);
   CHECK(context.report.notes.empty());
 }
 

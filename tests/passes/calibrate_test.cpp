@@ -68,8 +68,7 @@ TEST_CASE("activations that are not finite are refused with window, layer and ch
   ir::Module module = make_test_model();
   std::vector<float> weights(static_cast<size_t>(kHidden), 1.0f);
   weights[5] = std::numeric_limits<float>::infinity();
-  module.tensors["model.layers.0.input_layernorm.weight"] =
-      ir::make_f32_tensor({kHidden}, weights);
+  module.tensors["model.layers.0.input_layernorm.weight"] = ir::make_f32_tensor({kHidden}, weights);
   ir::Region& block = region_named(module, "layers.0");
   block.values[static_cast<size_t>(node_named(block, "layers.0.attn_norm").operands[1])].type =
       ir::Type{ir::ElementType::kF32, 0, {kHidden}};

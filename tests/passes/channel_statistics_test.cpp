@@ -20,8 +20,8 @@ TEST_CASE("statistics of several matrices are those of all their tokens") {
 }
 
 TEST_CASE("NaN and Inf are refused with their channel, also far into a wide matrix") {
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
-                          -std::numeric_limits<float>::infinity()}) {
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
     ir::Matrix x{2, 300, std::vector<float>(600, 1.0f)};
     x.data[300 + 257] = bad;
     ChannelCollector collector;

@@ -52,7 +52,8 @@ void parse_run_line(const std::string& line, GoldenCase& golden) {
   while (words >> word) {
     if (word.starts_with("--passes=")) {
       std::istringstream list(word.substr(9));
-      for (std::string pass; std::getline(list, pass, ',');) golden.passes.push_back(pass);
+      for (std::string pass; std::getline(list, pass, ',');)
+        golden.passes.push_back(pass);
     } else if (word == "--scheme") {
       recipe.scheme = scheme_from(argument());
     } else if (word == "--override") {
@@ -74,8 +75,7 @@ GoldenCase parse_case(const std::string& text) {
   GoldenCase golden;
   const size_t separator = text.find(kSeparator);
   golden.input = text.substr(0, separator);
-  if (separator != std::string::npos)
-    golden.expected = text.substr(separator + kSeparator.size());
+  if (separator != std::string::npos) golden.expected = text.substr(separator + kSeparator.size());
   golden.mask_digests = golden.input.find("; MASK: digests\n") != std::string::npos;
   const std::string start = "; RUN: abq opt ";
   const size_t run = golden.input.find(start);
@@ -94,7 +94,8 @@ void check_file(const std::filesystem::path& path) {
   const Status status = run_passes_on_text(golden.input, path.filename().string(), golden.passes,
                                            golden.context, &output);
   // A refusal is an expectation like any other.
-  if (!status.ok()) output = "; " + std::regex_replace(status.to_string(), std::regex("\n"), "\n; ") + "\n";
+  if (!status.ok())
+    output = "; " + std::regex_replace(status.to_string(), std::regex("\n"), "\n; ") + "\n";
   if (golden.mask_digests)
     output = std::regex_replace(output, std::regex("digest \"[0-9a-f]*\""), "digest \"*\"");
   if (std::getenv("ABQ_UPDATE_GOLDENS") != nullptr) {
@@ -112,7 +113,8 @@ TEST_CASE("golden texts: every pass turns its inputs into the expected texts") {
     if (entry.path().extension() == ".air") files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   CHECK(files.size() >= 5);
-  for (const std::filesystem::path& path : files) check_file(path);
+  for (const std::filesystem::path& path : files)
+    check_file(path);
 }
 
 }  // namespace abq::passes

@@ -55,9 +55,9 @@ TEST_CASE("layers that stay float have an outlier ratio but no output quality") 
 TEST_CASE("without calibration nothing is measured") {
   ir::Module module = make_test_model();
   PassContext context = context_for("w8a8");
-  REQUIRE(run_passes({"assign-schemes", "balance-bits", "quantize", "measure-outputs"}, module,
-                     context)
-              .ok());
+  REQUIRE(
+      run_passes({"assign-schemes", "balance-bits", "quantize", "measure-outputs"}, module, context)
+          .ok());
   CHECK(!context.report.layers[0].output.has_value());
 }
 

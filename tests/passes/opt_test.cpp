@@ -33,7 +33,8 @@ TEST_CASE("synthetic windows are token ids of the embedding table, the same for 
   REQUIRE(a.calibration_windows.size() == 3);
   CHECK(a.calibration_windows[0].size() == 20);
   for (const std::vector<int32_t>& window : a.calibration_windows)
-    for (int32_t token : window) CHECK((token >= 0 && token < kVocab));
+    for (int32_t token : window)
+      CHECK((token >= 0 && token < kVocab));
   CHECK(a.calibration_windows == b.calibration_windows);
   CHECK(a.calibration_windows != c.calibration_windows);
 }

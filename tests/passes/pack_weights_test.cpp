@@ -23,12 +23,12 @@ TEST_CASE("packed rows unpack to the codes that quantize stored") {
     const std::string name = "model.layers.1.down_proj.weight.codes";
     const auto stored = module.tensors.at(name).data.bytes();
     std::vector<uint8_t> codes;
-    for (std::byte code : stored) codes.push_back(std::to_integer<uint8_t>(code));
+    for (std::byte code : stored)
+      codes.push_back(std::to_integer<uint8_t>(code));
 
     REQUIRE(run_passes({"pack-weights"}, module, context).ok());
-    const auto layout =
-        quant::PackedLayout::for_weights(context.layer_schemes.at("layers.1.mlp.down").weights,
-                                         kHidden, kFfn);
+    const auto layout = quant::PackedLayout::for_weights(
+        context.layer_schemes.at("layers.1.mlp.down").weights, kHidden, kFfn);
     const auto packed = module.tensors.at(name).data.bytes();
     REQUIRE(static_cast<int64_t>(packed.size()) == layout.total_bytes());
     std::vector<uint8_t> row(static_cast<size_t>(kFfn));
@@ -62,9 +62,10 @@ TEST_CASE("codes without data are refused, naming layer and tensor") {
   PassContext context = context_for("w4a8");
   quantize(module, context);
   module.tensors.at("model.layers.0.q_proj.weight.codes").data = {};
-  CHECK(run_passes({"pack-weights"}, module, context).message() ==
-        "pass pack-weights on layers.0: layers.0.attn.q: model.layers.0.q_proj.weight.codes: has no "
-        "data to pack");
+  CHECK(
+      run_passes({"pack-weights"}, module, context).message() ==
+      "pass pack-weights on layers.0: layers.0.attn.q: model.layers.0.q_proj.weight.codes: has no "
+      "data to pack");
 }
 
 TEST_CASE("packing twice packs once") {

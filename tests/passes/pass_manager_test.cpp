@@ -179,8 +179,8 @@ TEST_CASE("progress counts blocks and ends at the total") {
                      seen.push_back(fmt::format("{}/{} {}", done, total, pass));
                    })
               .ok());
-  CHECK(seen == Log{"0/0 assign-schemes", "0/0 balance-bits", "0/2 quantize", "1/2 quantize",
-                    "2/2 "});
+  CHECK(seen ==
+        Log{"0/0 assign-schemes", "0/0 balance-bits", "0/2 quantize", "1/2 quantize", "2/2 "});
 }
 
 TEST_CASE("after the last block the calibration stream is free") {

@@ -14,7 +14,8 @@ const std::vector<std::string> kRtn = {"assign-schemes", "balance-bits", "quanti
 
 int count_nodes(const ir::Region& region, ir::Op op) {
   int count = 0;
-  for (const ir::Node& node : region.nodes) count += node.op == op ? 1 : 0;
+  for (const ir::Node& node : region.nodes)
+    count += node.op == op ? 1 : 0;
   return count;
 }
 

@@ -22,10 +22,10 @@ TEST_CASE("the last override that matches wins, and attention widths stay out of
 }
 
 TEST_CASE("near names are those with the least edit distance") {
-  const std::vector<std::string> names = {"layers.0.attn.q", "layers.0.mlp.up",
-                                          "layers.0.mlp.down", "layers.1.mlp.down"};
+  const std::vector<std::string> names = {"layers.0.attn.q", "layers.0.mlp.up", "layers.0.mlp.down",
+                                          "layers.1.mlp.down"};
   CHECK(nearest_names("layers.0.mlp.dwn", names, 2) ==
-        std::vector<std::string>{"layers.0.mlp.down", "layers.0.mlp.up"});
+        std::vector<std::string>{"layers.0.mlp.down", "layers.1.mlp.down"});
   CHECK(nearest_names("x", {}, 3).empty());
 }
 

@@ -18,7 +18,8 @@ ir::Type activation(int64_t columns) {
 ir::Tensor random_weight(Random& random, std::vector<int64_t> shape, double deviation,
                          double mean = 0) {
   int64_t count = 1;
-  for (int64_t size : shape) count *= size;
+  for (int64_t size : shape)
+    count *= size;
   // Truncating a float32's low half gives a bf16 value.
   std::vector<uint16_t> values(static_cast<size_t>(count));
   for (uint16_t& value : values) {
@@ -53,16 +54,17 @@ ir::Region make_block(ir::Module& module, Random& random, const std::string& nam
       b.linear(layer("attn.v"), n1, weight("v_proj", {kKvHeads * kHeadDim, kHidden}));
   q = b.rope(layer("attn.q_rope"), q, kHeadDim, "rope.frequencies");
   k = b.rope(layer("attn.k_rope"), k, kHeadDim, "rope.frequencies");
-  const ir::ValueId a = b.node(ir::Op::kAttention, layer("attn"), {q, k, v},
-                               activation(kHeads * kHeadDim),
-                               {{"layer", int64_t{name.back() - '0'}},
-                                {"heads", kHeads},
-                                {"kv_heads", kKvHeads},
-                                {"head_dim", kHeadDim},
-                                {"window", int64_t{0}},
-                                {"query_bits", int64_t{16}},
-                                {"kv_bits", int64_t{16}}});
-  const ir::ValueId o = b.linear(layer("attn.o"), a, weight("o_proj", {kHidden, kHeads * kHeadDim}));
+  const ir::ValueId a =
+      b.node(ir::Op::kAttention, layer("attn"), {q, k, v}, activation(kHeads * kHeadDim),
+             {{"layer", int64_t{name.back() - '0'}},
+              {"heads", kHeads},
+              {"kv_heads", kKvHeads},
+              {"head_dim", kHeadDim},
+              {"window", int64_t{0}},
+              {"query_bits", int64_t{16}},
+              {"kv_bits", int64_t{16}}});
+  const ir::ValueId o =
+      b.linear(layer("attn.o"), a, weight("o_proj", {kHidden, kHeads * kHeadDim}));
   const ir::ValueId h = b.add(layer("attn_add"), x, o);
   const ir::ValueId n2 =
       b.rms_norm(layer("mlp_norm"), h, norm_weight("post_attention_layernorm"), 1e-5);
@@ -80,9 +82,8 @@ ir::Module make_test_model(uint64_t seed) {
   Random random(seed);
   ir::Module module;
   module.name = "test";
-  module.attributes = {{"vocab_size", kVocab},   {"hidden_size", kHidden},
-                       {"layers", kLayers},      {"heads", kHeads},
-                       {"kv_heads", kKvHeads},   {"head_dim", kHeadDim},
+  module.attributes = {{"vocab_size", kVocab},   {"hidden_size", kHidden},   {"layers", kLayers},
+                       {"heads", kHeads},        {"kv_heads", kKvHeads},     {"head_dim", kHeadDim},
                        {"context", int64_t{64}}, {"intermediate_size", kFfn}};
   std::vector<float> frequencies;
   for (int64_t j = 0; j < kHeadDim / 2; ++j)
@@ -145,7 +146,8 @@ std::vector<std::vector<int32_t>> make_windows(int64_t windows, int64_t tokens, 
 
 Status run_passes(const std::vector<std::string>& names, ir::Module& module, PassContext& context) {
   PassManager manager({});
-  for (const std::string& name : names) ABQ_RETURN_IF_ERROR(manager.add(name));
+  for (const std::string& name : names)
+    ABQ_RETURN_IF_ERROR(manager.add(name));
   return manager.run(module, context);
 }
 

@@ -18,7 +18,8 @@ inline constexpr int64_t kFfn = 96;
 inline constexpr int64_t kVocab = 50;
 inline constexpr int64_t kLayers = 2;
 
-// Regions embed, layers.0, layers.1, head; weights are seeded normals, bf16 where the real thing is.
+// Regions embed, layers.0, layers.1, head; weights are seeded normals, bf16 where the real thing
+// is.
 ir::Module make_test_model(uint64_t seed = 1);
 const ir::Region& region_named(const ir::Module& module, const std::string& name);
 ir::Region& region_named(ir::Module& module, const std::string& name);
