@@ -139,7 +139,12 @@ Result<std::unique_ptr<Tokenizer>> load_sentencepiece_tokenizer(std::string_view
   auto processor = std::make_unique<sentencepiece::SentencePieceProcessor>();
   const sentencepiece::util::Status status = processor->LoadFromSerializedProto(bytes);
   if (!status.ok()) {
-    return corrupt("{}: not a sentencepiece model: {}", name, status.error_message());
+    // The library quotes pieces of a damaged file, which may be any bytes.
+    std::string reason;
+    Utf8Assembler assembler(Utf8Assembler::Replace::kByte);
+    assembler.push(status.error_message(), reason);
+    assembler.flush(reason);
+    return corrupt("{}: not a sentencepiece model: {}", name, reason);
   }
   if (processor->GetPieceSize() == 0) return corrupt("{}: the model has no pieces", name);
   return std::unique_ptr<Tokenizer>(std::make_unique<SentencePieceTokenizer>(std::move(processor)));

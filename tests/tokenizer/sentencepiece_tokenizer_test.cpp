@@ -1,6 +1,7 @@
 #include "tokenizer/sentencepiece_tokenizer.h"
 
 #include "tests/tokenizer/fixtures.h"
+#include "tokenizer/utf8.h"
 
 namespace abq::tokenizer {
 namespace {
@@ -43,6 +44,21 @@ TEST_CASE("a model cut anywhere loads or is refused, and never crashes") {
     const Result<std::unique_ptr<Tokenizer>> tokenizer =
         load_tokenizer(Kind::kSentencePiece, whole.substr(0, size), "tokenizer.model");
     if (tokenizer.ok()) CHECK((*tokenizer)->encode("abc", SpecialTokens::kAdd).ok());
+  }
+}
+
+TEST_CASE("a model with a flipped bit loads or is refused in valid UTF-8") {
+  const std::string whole = read_data_file(kModel);
+  for (size_t i = 0; i < whole.size(); i += 23) {
+    std::string changed = whole;
+    changed[i] = static_cast<char>(changed[i] ^ (1 << (i % 8)));
+    const Result<std::unique_ptr<Tokenizer>> tokenizer =
+        load_tokenizer(Kind::kSentencePiece, changed, "tokenizer.model");
+    if (tokenizer.ok()) {
+      CHECK((*tokenizer)->encode("abc", SpecialTokens::kAdd).ok());
+    } else {
+      CHECK(check_utf8(tokenizer.status().message()).ok());
+    }
   }
 }
 
