@@ -30,3 +30,15 @@ target_compile_definitions(abq::pcre2 INTERFACE PCRE2_CODE_UNIT_WIDTH=8 PCRE2_ST
 if(ABQ_TESTS)
   find_package(doctest 2.4 REQUIRED)
 endif()
+
+# CUDA is optional: without nvcc everything but the device `cuda` is built.
+set(ABQ_CUDA_FOUND OFF)
+if(ABQ_CUDA)
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    enable_language(CUDA)
+    set(ABQ_CUDA_FOUND ON)
+  endif()
+endif()
+message(STATUS "CUDA device library: ${ABQ_CUDA_FOUND}")

@@ -14,7 +14,7 @@ Result<DeviceKind> parse_device_kind(std::string_view text) {
 Result<std::shared_ptr<const Engine>> Engine::create(std::shared_ptr<const LoadedPlan> plan,
                                                      const EngineOptions& options) {
   if (options.device == DeviceKind::kCuda) {
-    return device_error("device cuda: this build has no CUDA runtime; use --device cpu or auto");
+    return device_error("device cuda: this version has no CUDA kernels; use --device cpu or auto");
   }
   return CpuEngine::create(std::move(plan), options);
 }

@@ -20,7 +20,7 @@ Result<GenerationStats> generate(Session& session, std::span<const int32_t> prom
                                  const std::function<bool(int32_t)>& on_token) {
   ABQ_RETURN_IF_ERROR(check_sampling_options(options.sampling));
   const int64_t prompt_tokens = static_cast<int64_t>(prompt.size());
-  if (session.position() + prompt_tokens + options.max_new_tokens > session.capacity()) {
+  if (options.max_new_tokens > session.capacity() - session.position() - prompt_tokens) {
     return invalid_argument(
         "context overflow: {} prompt tokens and {} new ones do not fit a context of {}; shorten "
         "the "

@@ -30,10 +30,17 @@ bool has_amx_int8() {
   return tile && int8 && request_amx_tiles();
 }
 
+// GCC 12's __builtin_cpu_supports does not know f16c.
+bool has_f16c() {
+  unsigned eax = 1, ebx = 0, ecx = 0, edx = 0;
+  __asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+  return (ecx >> 29) & 1u;
+}
+
 CpuIsa detect() {
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("popcnt");
+                    __builtin_cpu_supports("popcnt") && has_f16c();
   if (!avx2) return CpuIsa::kBaseline;
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

@@ -1,5 +1,7 @@
 // abq compile: Hugging Face checkpoint -> quantized artifact.
-#include <filesystem>
+#include "tools/compile.h"
+
+#include <algorithm>
 
 #include "backend/backend.h"
 #include "frontend/frontend.h"
@@ -15,23 +17,6 @@
 
 namespace abq::tools {
 namespace {
-
-struct CompileOptions {
-  std::string model_dir;
-  std::string output;
-  std::string scheme;
-  std::string method;
-  std::string calibration_file;
-  std::string recipe_file;
-  int64_t calibration_windows = 0;
-  int64_t calibration_context = 0;
-  bool clip_search = false;
-  bool force = false;
-  bool no_verify = false;
-  std::string print_after;
-  std::string reproducer_dir;
-  uint64_t seed = 0;
-};
 
 // The recipe file, if any, with the flags of the command line on top.
 Result<quant::Recipe> make_recipe(const CompileOptions& options) {
@@ -71,7 +56,7 @@ Status run_pipeline(const CompileOptions& options, ir::Module& module, passes::P
                     backend::PlanBuilder& builder) {
   ABQ_ASSIGN_OR_RETURN(const std::vector<passes::PipelineStep> pipeline,
                        passes::pipeline_for(context.recipe, context.calibrated()));
-  passes::PassManager manager({.verify_each = !options.no_verify,
+  passes::PassManager manager({.verify_each = options.verify_each,
                                .print_after = options.print_after,
                                .reproducer_dir = options.reproducer_dir});
   for (const passes::PipelineStep& step : pipeline)
@@ -82,7 +67,7 @@ Status run_pipeline(const CompileOptions& options, ir::Module& module, passes::P
   ABQ_RETURN_IF_ERROR(manager.run(
       module, context, [&](ir::Module& m, ir::Block& block) { return builder.lower(m, block); },
       [&](int64_t done, int64_t total, std::string_view pass) {
-        progress.update(done, total, pass);
+        if (total > 0) progress.update(done, total, pass.empty() ? "done" : pass);
       }));
   progress.finish();
   for (const passes::PassTiming& timing : manager.timings()) {
@@ -133,7 +118,9 @@ Status write_with_self_test(backend::ArtifactWriter& writer, const std::vector<i
   return writer.write_plan(plan);
 }
 
-Status compile(const CompileOptions& options) {
+}  // namespace
+
+Result<CompileResult> compile(const CompileOptions& options) {
   ABQ_ASSIGN_OR_RETURN(quant::Recipe recipe, make_recipe(options));
   ABQ_ASSIGN_OR_RETURN(frontend::Checkpoint checkpoint,
                        frontend::import_checkpoint(options.model_dir));
@@ -148,7 +135,8 @@ Status compile(const CompileOptions& options) {
   backend::PlanBuilder builder(*writer);
   ABQ_RETURN_IF_ERROR(run_pipeline(options, checkpoint.module, context, builder));
   for (quant::LayerReport& layer : context.report.layers) {
-    layer.kernel = builder.kernels().at(layer.name);
+    const auto kernel = builder.kernels().find(layer.name);
+    layer.kernel = kernel == builder.kernels().end() ? "cpu.float" : kernel->second;
   }
   ABQ_ASSIGN_OR_RETURN(proto::Plan plan, builder.finish(checkpoint.module));
   ABQ_RETURN_IF_ERROR(describe(checkpoint, tokenizer, context, *writer, plan));
@@ -157,8 +145,17 @@ Status compile(const CompileOptions& options) {
   ABQ_RETURN_IF_ERROR(write_with_self_test(*writer, sample, plan));
   ABQ_RETURN_IF_ERROR(writer->commit());
 
-  print_summary(plan, writer->size());
-  fmt::print("wrote {} ({}), peak memory {}\n", options.output, human_bytes(writer->size()),
+  const int64_t file_size = writer->size();
+  return CompileResult{std::move(plan), file_size};
+}
+
+namespace {
+
+Status compile_and_print(const CompileOptions& options) {
+  ABQ_ASSIGN_OR_RETURN(const CompileResult result, compile(options));
+  print_summary(result.plan, result.file_size);
+  print_layers(result.plan);
+  fmt::print("wrote {} ({}), peak memory {}\n", options.output, human_bytes(result.file_size),
              human_bytes(peak_memory_bytes()));
   return {};
 }
@@ -192,8 +189,9 @@ void add_compile_command(CLI::App& app, int& exit_code) {
                       "print the IR after this pass, or all");
   command->add_option("--reproducer-dir", options->reproducer_dir,
                       "where a failing pass leaves the last good IR");
-  command->add_flag("--no-verify-each", options->no_verify, "skip the verifier between passes");
-  command->callback([options, &exit_code] { exit_code = report_status(compile(*options)); });
+  command->add_flag("!--no-verify-each", options->verify_each, "skip the verifier between passes");
+  command->callback(
+      [options, &exit_code] { exit_code = report_status(compile_and_print(*options)); });
 }
 
 }  // namespace abq::tools

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "proto/artifact_format.h"
+#include "runtime/cuda_library.h"
 #include "runtime/engine.h"
 #include "runtime/self_test.h"
 #include "support/cpu_features.h"
@@ -25,8 +26,16 @@ void describe_machine() {
   fmt::print("memory       {} free of {}\n",
              human_bytes(static_cast<int64_t>(info.freeram + info.bufferram) * unit),
              human_bytes(static_cast<int64_t>(info.totalram) * unit));
-  fmt::print("binary       abq {}, artifact format up to {}, devices: cpu\n", version(),
+  fmt::print("binary       abq {}, artifact format up to {}, kernels for: cpu\n", version(),
              proto::kFormatVersion);
+  const Result<std::vector<std::string>> devices = runtime::describe_cuda_devices();
+  if (!devices.ok()) {
+    fmt::print("accelerator  none: {}\n", devices.status().message());
+    return;
+  }
+  for (const std::string& device : *devices) {
+    fmt::print("accelerator  {} (seen; this version has no kernels for it)\n", device);
+  }
 }
 
 // Kernel -> number of steps that run it.

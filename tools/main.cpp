@@ -1,11 +1,53 @@
 // `abq`: compile a checkpoint to a quantized artifact, inspect, run and measure it.
-#include <csignal>
-#include <string>
+#include <fmt/format.h>
 
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <string>
+#include <system_error>
+
+#include "backend/backend.h"
 #include "support/log.h"
 #include "support/parallel.h"
 #include "support/version.h"
 #include "tools/commands.h"
+
+namespace abq::tools {
+namespace {
+
+// Ctrl-C and its like: a half-written artifact goes, then the signal does what it always does.
+extern "C" void end_by_signal(int signal) {
+  backend::remove_named_temporary_files();
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
+}
+
+void set_signals() {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    // What the parent ignores (nohup) stays ignored.
+    if (std::signal(signal, end_by_signal) == SIG_IGN) std::signal(signal, SIG_IGN);
+  }
+  // Both become errors of the write that caused them, which can then say what it was writing.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
+}
+
+// What could not be written to stdout. A closed pipe (`abq inspect m.abq | head`) is an ordinary
+// end: whoever reads has seen enough.
+int output_lost(int error, int exit_code) {
+  if (error == EPIPE) return exit_code;
+  fmt::print(stderr, "abq: error: standard output: {}\n", std::generic_category().message(error));
+  return kExitFailed;
+}
+
+int flush_output(int exit_code) {
+  if (std::fflush(stdout) != 0) return output_lost(errno, exit_code);
+  return exit_code;
+}
+
+}  // namespace
+}  // namespace abq::tools
 
 int main(int argc, char** argv) {
   using namespace abq::tools;
@@ -44,13 +86,15 @@ int main(int argc, char** argv) {
   add_opt_command(app, exit_code);
   add_doctor_command(app, exit_code);
 
-  // A closed pipe (`abq inspect m.abq | head`) is an ordinary end, not a crash.
-  std::signal(SIGPIPE, SIG_IGN);
+  set_signals();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);
-    return code == 0 ? kExitOk : kExitUsage;
+    return flush_output(code == 0 ? kExitOk : kExitUsage);
+  } catch (const std::system_error& error) {
+    // fmt::print throws when stdout takes nothing more.
+    return output_lost(error.code().value(), exit_code);
   }
-  return exit_code;
+  return flush_output(exit_code);
 }

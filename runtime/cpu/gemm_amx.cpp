@@ -98,7 +98,10 @@ void run(const GemmArgs& a) {
 
 GemmPlan amx_gemm_plan(int code_bits, int max_token_code, bool grouped) {
   GemmPlan plan = avx512_gemm_plan(code_bits, max_token_code, grouped);
-  if (!grouped) plan.run = run;
+  if (!grouped) {
+    plan.run = run;
+    plan.min_tokens = 6;
+  }
   return plan;
 }
 

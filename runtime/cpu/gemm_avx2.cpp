@@ -188,6 +188,7 @@ GemmPlan avx2_gemm_plan(int code_bits, int max_token_code, bool /*grouped*/) {
   const int max_weight = code_bits == 1 ? 1 : 1 << (code_bits - 1);
   plan.centre = code_bits == 8 ? 128 : centre_of(code_bits);
   plan.chain = 32767 / (2 * max_weight * max_token_code);
+  plan.min_tokens = 11;
   plan.bytes_per_code = plan.chain == 0 ? 2 : 1;
   plan.expand = plan.chain == 0 ? expand_words8 : kExpand[code_bits];
   plan.run = plan.chain >= 8   ? run<8>

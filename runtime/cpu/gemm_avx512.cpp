@@ -122,6 +122,7 @@ GemmPlan avx512_gemm_plan(int code_bits, int /*max_token_code*/, bool grouped) {
   plan.run = grouped ? run_groups : run_channels;
   plan.centre = code_bits == 8 ? 128 : 0;
   plan.bytes_per_code = 1;
+  plan.min_tokens = 12;
   return plan;
 }
 

@@ -83,7 +83,7 @@ class Int8Linear final : public QuantizedLinear {
   bool grouped() const { return w_.groups_per_unit != 0; }
   int centre() const { return kernels_.dot_centre[w_.code_bits]; }
   bool use_gemm(int64_t m) const {
-    return plan_.run != nullptr && m >= kernels_.gemm_min_tokens && chunk_units_ >= w_.units;
+    return plan_.run != nullptr && m >= plan_.min_tokens && chunk_units_ >= w_.units;
   }
   void check(const PackedTokens& x) const {
     ABQ_CHECK(x.bits() == activation_bits_ && x.k() == w_.k);

@@ -75,6 +75,7 @@ struct GemmPlan {
   int centre;
   int chain;  // byte products that an int16 holds (AVX2)
   int bytes_per_code;
+  int min_tokens;  // faster than the GEMV from here on
 };
 
 // Per-channel epilogue of one panel of a tile:
@@ -94,9 +95,13 @@ struct FinishArgs {
   int64_t y_stride = 0;
 };
 
+// Order of the floats that float_dot takes: kByLanes has value 64 h + 4 l + b at 64 h + 16 b + l,
+// so that byte b of each 32-bit lane of codes meets consecutive floats.
+enum class FloatOrder { kNatural, kByLanes };
+
 struct Kernels {
   const char* name;     // "avx2"
-  int gemm_min_tokens;  // the GEMM is faster from here on; 0 = never
+  int gemm_min_tokens;  // panels are made from here on; 0 = there is no GEMM
   // Indexed by code bits. Sums are of (code - dot_centre): int32 [token][4].
   int dot_centre[9];
   void (*dot[9])(const DotArgs& args, int32_t* sums);
@@ -106,7 +111,9 @@ struct Kernels {
   // [code bits][0 = per channel, 1 + log2 of groups per unit]; codes count less float_centre.
   void (*float_dot[9][4])(const DotArgs& args, float* sums);
   int float_centre[9];
-  // One block of four rows to code - float_centre, int8 rows [4][stride].
+  FloatOrder float_order;
+  // One block of four rows to code - expand_centre, int8 rows [4][stride].
+  int expand_centre[9];
   void (*expand[9])(const uint8_t* block, int64_t units, int8_t* rows, int64_t stride);
   GemmPlan (*gemm_plan)(int code_bits, int max_token_code, bool grouped);
   void (*finish)(const FinishArgs& args);

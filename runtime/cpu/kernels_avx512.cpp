@@ -8,7 +8,7 @@ namespace abq::runtime {
 namespace {
 
 // Bytes ahead of the stream of weights that are asked for.
-constexpr int kPrefetchBytes = 2048;
+constexpr int kPrefetchBytes = 4096;
 
 template <int P>
 inline void prefetch(const uint8_t* block) {
@@ -53,7 +53,7 @@ void dot(const DotArgs& a, int32_t* sums) {
 // Scales of lanes 0-7 and 8-15 for half `half` (64 codes) of a row's unit.
 template <int Groups>
 inline __m512 half_scales(const float* scales, int half) {
-  if constexpr (Groups == 1) return _mm512_set1_ps(scales[0]);
+  if constexpr (Groups <= 1) return _mm512_set1_ps(scales[0]);
   if constexpr (Groups == 2) return _mm512_set1_ps(scales[half]);
   return _mm512_insertf32x8(_mm512_set1_ps(scales[2 * half]), _mm256_set1_ps(scales[2 * half + 1]),
                             1);
@@ -103,27 +103,51 @@ void grouped_dot(const DotArgs& a, float* sums) {
   }
 }
 
-// Sixteen codes as floats.
-template <int P, int Quarter>
-inline __m512 sixteen_floats(__m512i half) {
-  const __m128i codes = _mm512_extracti32x4_epi32(half, Quarter);
-  return _mm512_cvtepi32_ps(P == 8 ? _mm512_cvtepi8_epi32(codes) : _mm512_cvtepu8_epi32(codes));
+// The low four bits of each 32-bit lane, moved right by Shift, as floats: the permutation ignores
+// the bits above.
+template <int Shift>
+inline __m512 nibble_floats(__m512i lanes) {
+  const __m512 table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  return _mm512_permutexvar_ps(_mm512_srli_epi32(lanes, Shift), table);
 }
 
-template <int P>
-inline void multiply_float_half(__m512i half, const float* x, __m512& first, __m512& second) {
-  first = _mm512_fmadd_ps(sixteen_floats<P, 0>(half), _mm512_loadu_ps(x), first);
-  first = _mm512_fmadd_ps(sixteen_floats<P, 1>(half), _mm512_loadu_ps(x + 16), first);
-  second = _mm512_fmadd_ps(sixteen_floats<P, 2>(half), _mm512_loadu_ps(x + 32), second);
-  second = _mm512_fmadd_ps(sixteen_floats<P, 3>(half), _mm512_loadu_ps(x + 48), second);
+template <int Shift>
+inline __m512 byte_floats(__m512i lanes) {
+  return _mm512_cvtepi32_ps(
+      _mm512_and_si512(_mm512_srli_epi32(lanes, Shift), _mm512_set1_epi32(255)));
 }
 
-// Groups = 0: per channel, no scale.
-template <int P, int Groups>
-void float_dot_token(const DotArgs& a, const float* x, float* sums) {
-  __m512 acc[kBlockRows][2];
+// Codes of half `Half` of a unit as floats: w[b] has codes b, b + 4, b + 8, ..., one byte of each
+// 32-bit lane, matching tokens in kByLanes order. 4-bit codes need no expansion before.
+template <int P, int Half>
+inline void lane_weights(const __m512i halves[2], __m512i packed, __m512 w[4]) {
+  if constexpr (P == 4) {
+    w[0] = nibble_floats<4 * Half>(packed);
+    w[1] = nibble_floats<8 + 4 * Half>(packed);
+    w[2] = nibble_floats<16 + 4 * Half>(packed);
+    w[3] = nibble_floats<24 + 4 * Half>(packed);
+  } else if constexpr (P < 4) {
+    w[0] = nibble_floats<0>(halves[Half]);
+    w[1] = nibble_floats<8>(halves[Half]);
+    w[2] = nibble_floats<16>(halves[Half]);
+    w[3] = nibble_floats<24>(halves[Half]);
+  } else {
+    __m512i codes = halves[Half];
+    if constexpr (P == 8) codes = _mm512_xor_si512(codes, _mm512_set1_epi8(-128));
+    w[0] = byte_floats<0>(codes);
+    w[1] = byte_floats<8>(codes);
+    w[2] = byte_floats<16>(codes);
+    w[3] = byte_floats<24>(codes);
+  }
+}
+
+// Groups = 0: per channel, no scale. A token's sums are the same for every T.
+template <int P, int Groups, int T>
+void float_dot_tokens(const DotArgs& a, const float* x, float* sums) {
+  __m512 acc[kBlockRows][T];
   for (int r = 0; r < kBlockRows; ++r)
-    acc[r][0] = acc[r][1] = _mm512_setzero_ps();
+    for (int t = 0; t < T; ++t)
+      acc[r][t] = _mm512_setzero_ps();
   const uint8_t* w = a.weights;
   const float* scales = a.scales;
   for (int64_t u = 0; u < a.units; ++u, w += 64 * P, x += kUnitCodes) {
@@ -131,32 +155,36 @@ void float_dot_token(const DotArgs& a, const float* x, float* sums) {
     for (int r = 0; r < kBlockRows; ++r, scales += Groups) {
       __m512i unit[2];
       expand_unit<P>(w + 16 * P * r, unit);
+      const __m512i packed = P == 4 ? load512(w + 16 * P * r) : unit[0];
+      __m512 weights[2][4];
+      lane_weights<P, 0>(unit, packed, weights[0]);
+      lane_weights<P, 1>(unit, packed, weights[1]);
       for (int half = 0; half < 2; ++half) {
-        if constexpr (Groups == 0) {
-          multiply_float_half<P>(unit[half], x + 64 * half, acc[r][0], acc[r][1]);
-        } else {
-          // Groups of 32 end in the middle of the half, others with it.
-          __m512 first = _mm512_setzero_ps();
-          __m512 second = _mm512_setzero_ps();
-          multiply_float_half<P>(unit[half], x + 64 * half, first, second);
-          const float* s = scales + half * Groups / 2;
-          const __m512 s0 = _mm512_set1_ps(s[0]);
-          const __m512 s1 = Groups == 4 ? _mm512_set1_ps(s[1]) : s0;
-          acc[r][0] = _mm512_fmadd_ps(first, s0, acc[r][0]);
-          acc[r][1] = _mm512_fmadd_ps(second, s1, acc[r][1]);
+        for (int t = 0; t < T; ++t) {
+          const float* token = x + t * a.token_stride + 64 * half;
+          __m512 sum = Groups == 0 ? acc[r][t] : _mm512_setzero_ps();
+          for (int b = 0; b < 4; ++b)
+            sum = _mm512_fmadd_ps(weights[half][b], _mm512_loadu_ps(token + 16 * b), sum);
+          acc[r][t] = Groups == 0
+                          ? sum
+                          : _mm512_fmadd_ps(sum, half_scales<Groups>(scales, half), acc[r][t]);
         }
       }
     }
   }
-  for (int r = 0; r < kBlockRows; ++r)
-    sums[r] = _mm512_reduce_add_ps(_mm512_add_ps(acc[r][0], acc[r][1]));
+  for (int t = 0; t < T; ++t)
+    for (int r = 0; r < kBlockRows; ++r)
+      sums[t * kBlockRows + r] = _mm512_reduce_add_ps(acc[r][t]);
 }
 
 template <int P, int Groups>
 void float_dot(const DotArgs& a, float* sums) {
   const float* x = static_cast<const float*>(a.tokens);
-  for (int t = 0; t < a.count; ++t)
-    float_dot_token<P, Groups>(a, x + t * a.token_stride, sums + t * kBlockRows);
+  int t = 0;
+  for (; t + 4 <= a.count; t += 4)
+    float_dot_tokens<P, Groups, 4>(a, x + t * a.token_stride, sums + t * kBlockRows);
+  for (; t < a.count; ++t)
+    float_dot_tokens<P, Groups, 1>(a, x + t * a.token_stride, sums + t * kBlockRows);
 }
 
 template <int P>
@@ -229,7 +257,7 @@ void fill_width(Kernels& k) {
   k.float_dot[P][2] = float_dot<P, 2>;
   k.float_dot[P][3] = float_dot<P, 4>;
   k.expand[P] = expand_block<P>;
-  k.dot_centre[P] = k.float_centre[P] = P == 8 ? 128 : 0;
+  k.dot_centre[P] = k.expand_centre[P] = P == 8 ? 128 : 0;
   if constexpr (P < 8) fill_width<P + 1>(k);
 }
 
@@ -237,6 +265,7 @@ Kernels make(const char* name, int gemm_min_tokens,
              GemmPlan (*gemm_plan)(int code_bits, int max_token_code, bool grouped)) {
   Kernels k = {};
   k.name = name;
+  k.float_order = FloatOrder::kByLanes;
   k.gemm_min_tokens = gemm_min_tokens;
   fill_width<1>(k);
   k.gemm_plan = gemm_plan;

@@ -149,7 +149,7 @@ void fill_width(Kernels& k) {
   k.float_dot[P][2] = float_dot<P, 2>;
   k.float_dot[P][3] = float_dot<P, 4>;
   k.expand[P] = expand_block<P>;
-  k.dot_centre[P] = k.float_centre[P] = P == 8 ? 128 : 0;
+  k.dot_centre[P] = k.float_centre[P] = k.expand_centre[P] = P == 8 ? 128 : 0;
   if constexpr (P < 8) fill_width<P + 1>(k);
 }
 

@@ -18,7 +18,7 @@ namespace {
 // From here on one dequantization of W costs less than M passes over its codes.
 constexpr int64_t kMinStripTokens = 12;
 // Float values of W held at once for many tokens.
-constexpr int64_t kStripFloats = 2 << 20;
+constexpr int64_t kStripFloats = 8 << 20;
 
 class WeightOnlyLinear final : public QuantizedLinear {
  public:
@@ -52,16 +52,14 @@ class WeightOnlyLinear final : public QuantizedLinear {
   }
 
  private:
-  int centre() const { return kernels_.float_centre[w_.code_bits]; }
+  int float_centre() const { return kernels_.float_centre[w_.code_bits]; }
 
   void run_gemv(MatrixView<const float> x, MatrixView<float> y) const {
     thread_local AlignedBuffer<float> padded, group_sums;
     const int64_t padded_k = w_.units * kUnitCodes;
     padded.resize(x.rows * padded_k);
-    for (int64_t t = 0; t < x.rows; ++t) {
-      std::copy_n(x.row(t), w_.k, padded.data() + t * padded_k);
-      std::fill_n(padded.data() + t * padded_k + w_.k, padded_k - w_.k, 0.0f);
-    }
+    for (int64_t t = 0; t < x.rows; ++t)
+      arrange_token(x.row(t), padded.data() + t * padded_k);
     const int64_t group = w_.k / w_.groups();
     const auto sum_of = [&](int64_t t, int64_t g) {
       double sum = 0;
@@ -78,6 +76,20 @@ class WeightOnlyLinear final : public QuantizedLinear {
         for (int64_t t = 0; t < x.rows; t += kDotTokens)
           run_block(b, t, std::min<int64_t>(kDotTokens, x.rows - t), tokens, sums, y);
     });
+  }
+
+  // Copies a token in the order that float_dot wants, padded with zeros to whole units.
+  void arrange_token(const float* in, float* out) const {
+    std::copy_n(in, w_.k, out);
+    std::fill_n(out + w_.k, w_.units * kUnitCodes - w_.k, 0.0f);
+    if (kernels_.float_order == FloatOrder::kNatural) return;
+    for (int64_t half = 0; half < 2 * w_.units; ++half, out += 64) {
+      float natural[64];
+      std::copy_n(out, 64, natural);
+      for (int l = 0; l < 16; ++l)
+        for (int b = 0; b < 4; ++b)
+          out[16 * b + l] = natural[4 * l + b];
+    }
   }
 
   void run_block(int64_t block, int64_t token, int64_t count, const float* tokens,
@@ -98,20 +110,21 @@ class WeightOnlyLinear final : public QuantizedLinear {
     for (int64_t t = 0; t < count; ++t) {
       const float* token_sums = group_sums + (token + t) * w_.block_entries;
       float zeros[kBlockRows];
-      if (grouped) block_zero_terms(w_, kernels_, block, centre(), token_sums, zeros);
+      if (grouped) block_zero_terms(w_, kernels_, block, float_centre(), token_sums, zeros);
       for (int64_t r = 0; r < rows; ++r) {
         const float sum = sums[t * kBlockRows + r];
         y.row(token + t)[row + r] =
-            grouped ? sum - zeros[r]
-                    : w_.scales[row + r] * (sum - zero_of(row + r, 0) * token_sums[r]);
+            grouped
+                ? sum - zeros[r]
+                : w_.scales[row + r] * (sum - zero_of(row + r, 0, float_centre()) * token_sums[r]);
       }
     }
   }
 
-  // Zero point of stored codes less the centre.
-  float zero_of(int64_t row, int64_t group) const {
+  // Zero point less a centre.
+  float zero_of(int64_t row, int64_t group, int centre) const {
     return static_cast<float>(w_.zeros[w_.entry(row, group)]) / static_cast<float>(w_.denominator) -
-           static_cast<float>(centre());
+           static_cast<float>(centre);
   }
 
   void run_strips(MatrixView<const float> x, MatrixView<float> y) const {
@@ -140,9 +153,9 @@ class WeightOnlyLinear final : public QuantizedLinear {
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t row = block * kBlockRows + r;
       for (int64_t g = 0; g < w_.groups(); ++g) {
-        kernels_.dequantize(codes.data() + r * stride + g * group, group,
-                            w_.scales[w_.entry(row, g)], zero_of(row, g),
-                            out + r * w_.k + g * group);
+        kernels_.dequantize(
+            codes.data() + r * stride + g * group, group, w_.scales[w_.entry(row, g)],
+            zero_of(row, g, kernels_.expand_centre[w_.code_bits]), out + r * w_.k + g * group);
       }
     }
   }

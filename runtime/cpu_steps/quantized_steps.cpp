@@ -77,8 +77,10 @@ Result<std::unique_ptr<PreparedStep>> make_bit_linear(const LoadedPlan& plan,
   stored.packed = plan.blob_bytes(weights.codes());
   stored.scales = blob_span<float>(plan, weights.scales());
   stored.zeros = blob_span<uint8_t>(plan, weights.zeros());
-  Result<std::unique_ptr<QuantizedLinear>> linear =
-      QuantizedLinear::prepare(stored, static_cast<int>(step.bit_linear().activation_bits()));
+  ABQ_ASSIGN_OR_RETURN(const quant::GemmFamily family,
+                       quant::parse_gemm_family(step.bit_linear().kernel()));
+  Result<std::unique_ptr<QuantizedLinear>> linear = QuantizedLinear::prepare(
+      stored, static_cast<int>(step.bit_linear().activation_bits()), cpu_isa(), family);
   if (!linear.ok()) return linear.status().with_context(step.name());
   return std::unique_ptr<PreparedStep>(
       std::make_unique<BitLinearStep>(std::move(linear).value(), step));

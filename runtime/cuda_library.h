@@ -1,0 +1,16 @@
+// libabq_cuda.so, opened at run time: a build without CUDA, or a machine without a driver, runs
+// everything on the CPU.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "support/status.h"
+
+namespace abq::runtime {
+
+// One line a device: name, architecture, memory, driver. Unsupported when this build has no CUDA
+// library beside the binary, Device when it cannot be used (no driver, no device), with the reason.
+Result<std::vector<std::string>> describe_cuda_devices();
+
+}  // namespace abq::runtime

@@ -1,0 +1,127 @@
+// Compilations that fail or are stopped: the message, and nothing left behind.
+#include <doctest/doctest.h>
+
+#include <csignal>
+#include <filesystem>
+
+#include "tests/common/tiny_artifact.h"
+#include "tests/tools/cli_support.h"
+
+namespace abq::test {
+namespace {
+
+// Options of a compile of tiny-llama into an empty folder, and what the refusal has to say.
+struct Refusal {
+  std::vector<std::string> options;
+  std::initializer_list<std::string_view> message;
+};
+
+void check_leaves_nothing(const Refusal& refusal) {
+  const ScratchFolder folder;
+  std::vector<std::string> arguments = {"compile", tiny_llama_dir(), "-o", folder.file("m.abq")};
+  arguments.insert(arguments.end(), refusal.options.begin(), refusal.options.end());
+  check_refused(run_abq(arguments), refusal.message);
+  CHECK(folder.listing().empty());
+}
+
+// Long enough to be interrupted: thousands of calibration tokens.
+std::vector<std::string> long_compile(const std::string& output) {
+  return {"compile",         tiny_llama_dir(), "-o",      output,
+          "--scheme",        "w4a4-kv4-q4",    "--force", "--method",
+          "smooth",          "--calib",        text_slice(), "--calib-windows",
+          "1000",            "--calib-context", "256"};
+}
+
+}  // namespace
+
+TEST_CASE("options that make no compilation are refused") {
+  const ScratchFolder inputs;
+  const std::string empty = inputs.write("empty.txt", "");
+  const std::string brief = inputs.write("brief.txt", "A few words.");
+  const std::string broken = inputs.write("broken.txt", "caf\xC3");
+  const std::string unmatched = inputs.write(
+      "unmatched.json",
+      R"({"scheme": "w4a8", "overrides": [{"pattern": "*.mlp.dwon", "scheme": "w8a8"}]})");
+  const std::string unknown =
+      inputs.write("unknown.json", R"({"scheme": "w4a8", "group_sise": 64})");
+  const std::string malformed = inputs.write("malformed.json", R"({"scheme": "w4a8",)");
+  check_leaves_nothing({{}, {"no scheme", "--scheme"}});
+  check_leaves_nothing({{"--scheme", "w9a8"}, {"w9a8", "1..8 or 16"}});
+  check_leaves_nothing({{"--scheme", "four"}, {"four", "expected"}});
+  check_leaves_nothing({{"--scheme", "w3ba8"}, {"w3ba8", "1 and 2"}});
+  check_leaves_nothing({{"--scheme", "w4a8-g48"}, {"w4a8-g48", "32, 64"}});
+  check_leaves_nothing({{"--scheme", "w4a8", "--method", "magic"}, {"magic", "rtn, smooth"}});
+  check_leaves_nothing({{"--scheme", "w4a8", "--method", "smooth"}, {"calibration", "--calib"}});
+  check_leaves_nothing({{"--scheme", "w4a8", "--calib", empty}, {empty, "empty"}});
+  check_leaves_nothing({{"--scheme", "w4a8", "--calib", brief}, {brief, "tokens"}});
+  check_leaves_nothing({{"--scheme", "w4a8", "--calib", broken}, {broken, "UTF-8", "3"}});
+  check_leaves_nothing({{"--scheme", "w4a8", "--calib", inputs.file("absent.txt")}, {"absent.txt"}});
+  check_leaves_nothing({{"--recipe", inputs.file("absent.json")}, {"absent.json"}});
+  check_leaves_nothing({{"--recipe", unmatched}, {"*.mlp.dwon", "match"}});
+  check_leaves_nothing({{"--recipe", unknown}, {unknown, "group_sise"}});
+  check_leaves_nothing({{"--recipe", malformed}, {malformed}});
+}
+
+TEST_CASE("a folder without a model is refused by its path") {
+  const ScratchFolder folder;
+  const std::string absent = folder.file("no-such-model");
+  check_refused(run_abq({"compile", absent, "-o", folder.file("m.abq"), "--scheme", "w4a8"}),
+                {absent});
+  const ScratchFolder empty;
+  check_refused(run_abq({"compile", empty.file(""), "-o", folder.file("m.abq"), "--scheme",
+                         "w4a8"}),
+                {"config.json"});
+  CHECK(folder.listing().empty());
+}
+
+TEST_CASE("an output that cannot be written is refused") {
+  const ScratchFolder folder;
+  const std::string deep = folder.file("no/such/folder/m.abq");
+  check_refused(run_abq({"compile", tiny_llama_dir(), "-o", deep, "--scheme", "w4a8"}),
+                {deep, "does not exist"});
+  std::filesystem::create_directory(folder.file("directory"));
+  for (const char* name : {"directory", "directory/"}) {
+    check_refused(run_abq({"compile", tiny_llama_dir(), "-o", folder.file(name), "--scheme",
+                           "w4a8", "--force"}),
+                  {folder.file(name)});
+  }
+  CHECK(folder.listing() == std::vector<std::string>{"directory"});
+  CHECK(std::filesystem::is_empty(folder.file("directory")));
+}
+
+TEST_CASE("a full disk ends a compilation with a message and leaves nothing") {
+  const ScratchFolder folder;
+  const std::string output = folder.file("m.abq");
+  for (const int64_t limit : {int64_t{0}, int64_t{4096}, int64_t{300000}}) {
+    CAPTURE(limit);
+    check_refused(run_abq({"compile", tiny_llama_dir(), "-o", output, "--scheme", "w8a8"},
+                          {.file_size_limit = limit}),
+                  {output, "cannot"});
+    CHECK(folder.listing().empty());
+  }
+}
+
+TEST_CASE("an interrupted compilation leaves nothing behind") {
+  for (const int signal : {SIGINT, SIGTERM}) {
+    CAPTURE(signal);
+    const ScratchFolder folder;
+    const ProcessResult result =
+        run_abq(long_compile(folder.file("m.abq")), {.send_signal = signal, .signal_after = "block "});
+    CAPTURE(result.err);
+    CHECK(result.exit_code != 0);
+    CHECK(result.signal == signal);
+    CHECK(folder.listing().empty());
+  }
+}
+
+TEST_CASE("an interrupted compilation leaves the older artifact as it was") {
+  const ScratchFolder folder;
+  const std::string output = folder.write("m.abq", "an older file");
+  const ProcessResult result =
+      run_abq(long_compile(output), {.send_signal = SIGINT, .signal_after = "block "});
+  CHECK(result.signal == SIGINT);
+  CHECK(folder.listing() == std::vector<std::string>{"m.abq"});
+  CHECK(read_bytes(output) == "an older file");
+}
+
+}  // namespace abq::test
