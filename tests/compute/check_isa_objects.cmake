@@ -4,7 +4,7 @@
 #   cmake -DNM=<nm> -DARCHIVE=<libabq_compute.a> -P check_isa_objects.cmake
 execute_process(COMMAND "${NM}" --defined-only --print-file-name "${ARCHIVE}"
   OUTPUT_VARIABLE listing COMMAND_ERROR_IS_FATAL ANY)
-string(REGEX MATCHALL "[^\n]*kernels_avx[^\n]*" symbols "${listing}")
+string(REGEX MATCHALL "[^\n]*(kernels|gemm)_(avx|amx)[^\n]*" symbols "${listing}")
 if(NOT symbols)
   message(FATAL_ERROR "${ARCHIVE}: no symbols of kernels_avx*; was it built for this processor?")
 endif()
