@@ -155,20 +155,19 @@ void products_of_groups(const FieldWeights& w, const GemmPlan& plan, const Packe
   const int gpu = w.groups_per_unit;
   float scales[kBlockRows * 4];
   const float zeros[kBlockRows * 4] = {};
-  const AlignedBuffer<float>& no_token_sums = scratch.group_sums;
+  const float no_token_sums[4 * kPanelTokens] = {};
   for (int64_t unit = 0; unit < w.units; ++unit) {
     expand_rows(w, plan, tile, unit, 1, scratch.tile.data());
     for (int g = 0; g < gpu && unit * gpu + g < w.groups(); ++g) {
       for (int i = 0; i < kBlockRows * gpu; ++i)
         scales[i] = i % gpu == g ? 1.0f : 0.0f;
-      std::fill_n(scratch.group_sums.data(), scratch.group_sums.size(), 0.0f);
       GemmArgs args = tile_args(x, tile, scratch, unit, 1);
       args.first = true;
       args.scales = scales;
       args.zeros = zeros;
       args.block_stride = 0;
       args.groups_per_unit = gpu;
-      args.token_sums = no_token_sums.data();
+      args.token_sums = no_token_sums;
       plan.run(args);
       const float* values = static_cast<const float*>(args.sums);
       const int parts = 4 / gpu;
