@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 #include <optional>
 
 #include "backend/lowering.h"
@@ -36,6 +37,30 @@ bool same_type(const proto::Blob& blob, proto::ElementType type, const ir::Type&
                     blob.shape().end());
 }
 
+// The bits of `T`-sized floats that are all ones in NaN and Inf alone.
+template <class T>
+std::optional<size_t> first_with_all_bits(std::span<const std::byte> bytes, T exponent) {
+  for (size_t i = 0; i < bytes.size() / sizeof(T); ++i) {
+    T bits;
+    std::memcpy(&bits, bytes.data() + i * sizeof(T), sizeof(T));
+    if ((bits & exponent) == exponent) return i;
+  }
+  return std::nullopt;
+}
+
+// Passes check the weights that they quantize; embedding, head and norms come here as they were.
+Status check_finite(const std::string& name, const ir::Type& type,
+                    std::span<const std::byte> bytes) {
+  std::optional<size_t> bad;
+  if (type.element == ir::ElementType::kF32) bad = first_with_all_bits(bytes, uint32_t{0x7F800000});
+  if (type.element == ir::ElementType::kF16) bad = first_with_all_bits(bytes, uint16_t{0x7C00});
+  if (type.element == ir::ElementType::kBF16) bad = first_with_all_bits(bytes, uint16_t{0x7F80});
+  if (!bad) return {};
+  const auto columns = static_cast<size_t>(type.shape.back());
+  return invalid_argument("{}: row {}, column {} is NaN or Inf; expected finite weights", name,
+                          *bad / columns, *bad % columns);
+}
+
 }  // namespace
 
 Result<uint32_t> BlobTable::index_of(const ir::Module& module, const std::string& tensor_name) {
@@ -64,6 +89,7 @@ Result<uint32_t> BlobTable::index_of(const ir::Module& module, const std::string
     if (same_type(blob(index), *type, tensor.type) && blob(index).checksum() == checksum64(bytes))
       return index;
   }
+  ABQ_RETURN_IF_ERROR(check_finite(tensor_name, tensor.type, bytes));
   ABQ_ASSIGN_OR_RETURN(const uint32_t index,
                        writer_.add_blob(tensor_name, *type, tensor.type.shape,
                                         static_cast<uint32_t>(tensor.type.code_bits), bytes));

@@ -70,14 +70,14 @@ Status bench_artifact(const BenchOptions& options) {
     }
     decode.push_back(seconds_since(start));
   }
-  fmt::print("artifact     {} (scheme {})\n", options.artifact, plan->plan().recipe().scheme());
-  fmt::print("device       {}, {} threads; load {}\n", engine->device_name(), num_threads(),
-             human_seconds(load_seconds));
-  fmt::print("memory       weights {}, session {}\n", human_bytes(engine->weight_bytes()),
-             human_bytes(session->memory_bytes()));
-  fmt::print("prefill      {:.1f} tokens/s ({} tokens, median of {})\n",
-             static_cast<double>(prompt_tokens) / median(prefill), prompt_tokens, options.repeats);
-  fmt::print(
+  print_out("artifact     {} (scheme {})\n", options.artifact, plan->plan().recipe().scheme());
+  print_out("device       {}, {} threads; load {}\n", engine->device_name(), num_threads(),
+            human_seconds(load_seconds));
+  print_out("memory       weights {}, session {}\n", human_bytes(engine->weight_bytes()),
+            human_bytes(session->memory_bytes()));
+  print_out("prefill      {:.1f} tokens/s ({} tokens, median of {})\n",
+            static_cast<double>(prompt_tokens) / median(prefill), prompt_tokens, options.repeats);
+  print_out(
       "decode       {:.1f} tokens/s, {:.3f} ms per token ({} tokens after {}, median of {})\n",
       static_cast<double>(new_tokens) / median(decode),
       1e3 * median(decode) / static_cast<double>(new_tokens), new_tokens, prompt_tokens,
@@ -117,9 +117,11 @@ void add_bench_command(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   command->add_option("--schemes", options->kernel_options.schemes, "schemes to measure")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->capture_default_str();
   command->add_option("-m,--tokens", options->kernel_options.tokens, "values of M")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->capture_default_str();
   command->add_option("-n,--outputs", options->kernel_options.n, "N")->capture_default_str();
   command->add_option("-k,--inputs", options->kernel_options.k, "K")->capture_default_str();

@@ -137,19 +137,19 @@ Status check_integers(const runtime::QuantizedLinear& linear, const RandomWeight
 }
 
 void print_header(int64_t m, const KernelBenchOptions& options) {
-  fmt::print("\nM={} N={} K={}, {} threads, median of {}\n", m, options.n, options.k, num_threads(),
-             kRepeats);
-  fmt::print("{:<14} {:>10} {:>9} {:>9} {:>9} {:>10}  {}\n", "scheme", "us", "GB/s", "GFLOPS",
-             "x float32", "pack x us", "kernel");
+  print_out("\nM={} N={} K={}, {} threads, median of {}\n", m, options.n, options.k, num_threads(),
+            kRepeats);
+  print_out("{:<14} {:>10} {:>9} {:>9} {:>9} {:>10}  {}\n", "scheme", "us", "GB/s", "GFLOPS",
+            "x float32", "pack x us", "kernel");
 }
 
 void print_row(std::string_view name, double seconds, int64_t bytes, int64_t m,
                const KernelBenchOptions& options, double float_seconds, double pack_seconds,
                std::string_view kernel) {
   const double flops = 2.0 * static_cast<double>(m * options.n) * static_cast<double>(options.k);
-  fmt::print("{:<14} {:>10.1f} {:>9.2f} {:>9.1f} {:>9.2f} {:>10.1f}  {}\n", name, seconds * 1e6,
-             static_cast<double>(bytes) / seconds * 1e-9, flops / seconds * 1e-9,
-             float_seconds / seconds, pack_seconds * 1e6, kernel);
+  print_out("{:<14} {:>10.1f} {:>9.2f} {:>9.1f} {:>9.2f} {:>10.1f}  {}\n", name, seconds * 1e6,
+            static_cast<double>(bytes) / seconds * 1e-9, flops / seconds * 1e-9,
+            float_seconds / seconds, pack_seconds * 1e6, kernel);
 }
 
 double bench_float(int64_t m, const std::vector<float>& weights, MatrixView<const float> x,
@@ -212,8 +212,8 @@ Status bench_kernels(const KernelBenchOptions& options) {
       static_cast<size_t>(copies_for(options, copy_bytes) * options.n * options.k), 0.5f);
   const double read = read_seconds(floats);
   const double read_rate = static_cast<double>(floats.size() * sizeof(float)) / read;
-  fmt::print("read floor: {:.2f} GB/s ({} threads reading {})\n", read_rate * 1e-9, num_threads(),
-             human_bytes(static_cast<int64_t>(floats.size() * sizeof(float))));
+  print_out("read floor: {:.2f} GB/s ({} threads reading {})\n", read_rate * 1e-9, num_threads(),
+            human_bytes(static_cast<int64_t>(floats.size() * sizeof(float))));
   for (const int64_t m : options.tokens) {
     if (m < 1) return invalid_argument("bench --kernels: M={}; expected a positive count", m);
     const std::vector<float> x_values = random_floats(m * options.k, 5);
@@ -224,8 +224,8 @@ Status bench_kernels(const KernelBenchOptions& options) {
     const double float_seconds = bench_float(m, floats, x, y, options);
     print_row("float32", float_seconds, copy_bytes, m, options, float_seconds, 0, "cpu.float");
     if (m == 1) {
-      fmt::print("               float32 runs at {:.0f} % of the read floor\n",
-                 100.0 * static_cast<double>(copy_bytes) / float_seconds / read_rate);
+      print_out("               float32 runs at {:.0f} % of the read floor\n",
+                100.0 * static_cast<double>(copy_bytes) / float_seconds / read_rate);
     }
     for (const std::string& scheme : options.schemes) {
       ABQ_RETURN_IF_ERROR(bench_scheme(scheme, m, x, y, float_seconds, options));

@@ -155,8 +155,8 @@ Status compile_and_print(const CompileOptions& options) {
   ABQ_ASSIGN_OR_RETURN(const CompileResult result, compile(options));
   print_summary(result.plan, result.file_size);
   print_layers(result.plan);
-  fmt::print("wrote {} ({}), peak memory {}\n", options.output, human_bytes(result.file_size),
-             human_bytes(peak_memory_bytes()));
+  print_out("wrote {} ({}), peak memory {}\n", options.output, human_bytes(result.file_size),
+            human_bytes(peak_memory_bytes()));
   return {};
 }
 

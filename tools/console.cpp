@@ -2,17 +2,49 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 
 #include "tools/commands.h"
 
 namespace abq::tools {
 
+namespace {
+
+int output_error = 0;  // the errno of the first failure to write to stdout
+
+void remember_output_error() {
+  if (output_error == 0) output_error = errno != 0 ? errno : EIO;
+}
+
+}  // namespace
+
+void write_out(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) remember_output_error();
+}
+
+void write_err(std::string_view text) {
+  // Where stderr fails there is nobody left to tell.
+  (void)std::fwrite(text.data(), 1, text.size(), stderr);
+}
+
+bool flush_out() {
+  if (std::fflush(stdout) != 0) remember_output_error();
+  return output_error == 0;
+}
+
+int finish_output(int exit_code) {
+  if (flush_out() || output_error == EPIPE) return exit_code;
+  print_err("abq: error: standard output: {}\n", std::strerror(output_error));
+  return kExitFailed;
+}
+
 int report_status(const Status& status) {
   if (status.ok()) return kExitOk;
-  fmt::print(stderr, "abq: error: {}\n", status.to_string());
+  print_err("abq: error: {}\n", status.to_string());
   return kExitFailed;
 }
 
@@ -66,16 +98,16 @@ void ProgressLine::update(int64_t done, int64_t total, std::string_view detail) 
   const std::string line = fmt::format("{} {}/{} {}, {} elapsed{}", label_, done, total, detail,
                                        human_seconds(elapsed), eta);
   if (terminal_) {
-    fmt::print(stderr, "\r\033[K{}", line);
+    print_err("\r\033[K{}", line);
     std::fflush(stderr);
     open_ = true;
   } else {
-    fmt::print(stderr, "{}\n", line);
+    print_err("{}\n", line);
   }
 }
 
 void ProgressLine::finish() {
-  if (open_) fmt::print(stderr, "\n");
+  if (open_) print_err("\n");
   open_ = false;
 }
 

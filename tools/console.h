@@ -1,14 +1,31 @@
 // What the subcommands share in talking to a person: errors, progress, numbers.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "support/status.h"
 
 namespace abq::tools {
+
+// fmt::print throws when a stream takes nothing more (closed pipe, full disk); these two do not.
+// What stdout lost is remembered for finish_output().
+template <class... Args>
+void print_out(fmt::format_string<Args...> format, Args&&... args);
+template <class... Args>
+void print_err(fmt::format_string<Args...> format, Args&&... args);
+void write_out(std::string_view text);
+void write_err(std::string_view text);
+// False once stdout takes nothing more.
+bool flush_out();
+// The process's exit code once everything is printed: `exit_code`, or 1 and a message when output
+// was lost. A closed pipe (`abq inspect m.abq | head`) loses nothing that anybody wanted.
+int finish_output(int exit_code);
 
 // Prints "abq: error: ..." to stderr and gives the exit code for it (0 for ok).
 int report_status(const Status& status);
@@ -40,5 +57,15 @@ class ProgressLine {
   Clock::time_point start_;
   Clock::time_point last_print_;
 };
+
+template <class... Args>
+void print_out(fmt::format_string<Args...> format, Args&&... args) {
+  write_out(fmt::format(format, std::forward<Args>(args)...));
+}
+
+template <class... Args>
+void print_err(fmt::format_string<Args...> format, Args&&... args) {
+  write_err(fmt::format(format, std::forward<Args>(args)...));
+}
 
 }  // namespace abq::tools

@@ -21,20 +21,20 @@ void describe_machine() {
   struct sysinfo info {};
   ::sysinfo(&info);
   const int64_t unit = static_cast<int64_t>(info.mem_unit);
-  fmt::print("processor    {}, {} threads, instruction set {}\n", cpu_model_name(), num_threads(),
-             cpu_isa_name(cpu_isa()));
-  fmt::print("memory       {} free of {}\n",
-             human_bytes(static_cast<int64_t>(info.freeram + info.bufferram) * unit),
-             human_bytes(static_cast<int64_t>(info.totalram) * unit));
-  fmt::print("binary       abq {}, artifact format up to {}, kernels for: cpu\n", version(),
-             proto::kFormatVersion);
+  print_out("processor    {}, {} threads, instruction set {}\n", cpu_model_name(), num_threads(),
+            cpu_isa_name(cpu_isa()));
+  print_out("memory       {} free of {}\n",
+            human_bytes(static_cast<int64_t>(info.freeram + info.bufferram) * unit),
+            human_bytes(static_cast<int64_t>(info.totalram) * unit));
+  print_out("binary       abq {}, artifact format up to {}, kernels for: cpu\n", version(),
+            proto::kFormatVersion);
   const Result<std::vector<std::string>> devices = runtime::describe_cuda_devices();
   if (!devices.ok()) {
-    fmt::print("accelerator  none: {}\n", devices.status().message());
+    print_out("accelerator  none: {}\n", devices.status().message());
     return;
   }
   for (const std::string& device : *devices) {
-    fmt::print("accelerator  {} (seen; this version has no kernels for it)\n", device);
+    print_out("accelerator  {} (seen; this version has no kernels for it)\n", device);
   }
 }
 
@@ -50,22 +50,22 @@ std::map<std::string, int> count_kernels(const runtime::Engine& engine, int64_t 
 Status check_artifact(const std::string& path) {
   ABQ_ASSIGN_OR_RETURN(std::shared_ptr<const runtime::LoadedPlan> plan,
                        runtime::LoadedPlan::open(path, runtime::Verify::kAll));
-  fmt::print("artifact     {} ({}, scheme {}), every checksum right\n", path,
-             human_bytes(plan->file_size()), plan->plan().recipe().scheme());
+  print_out("artifact     {} ({}, scheme {}), every checksum right\n", path,
+            human_bytes(plan->file_size()), plan->plan().recipe().scheme());
   ABQ_ASSIGN_OR_RETURN(const std::shared_ptr<const runtime::Engine> engine,
                        runtime::Engine::create(plan, {}));
   ABQ_ASSIGN_OR_RETURN(const std::unique_ptr<runtime::Session> session, engine->new_session({}));
-  fmt::print("device       {}: weights {}, a session of {} tokens {}\n", engine->device_name(),
-             human_bytes(engine->weight_bytes()), session->capacity(),
-             human_bytes(session->memory_bytes()));
+  print_out("device       {}: weights {}, a session of {} tokens {}\n", engine->device_name(),
+            human_bytes(engine->weight_bytes()), session->capacity(),
+            human_bytes(session->memory_bytes()));
   for (const int64_t m : {1, 512}) {
-    fmt::print("kernels      {} tokens:", m);
+    print_out("kernels      {} tokens:", m);
     for (const auto& [name, count] : count_kernels(*engine, m))
-      fmt::print(" {}x{}", count, name);
-    fmt::print("\n");
+      print_out(" {}x{}", count, name);
+    print_out("\n");
   }
   ABQ_RETURN_IF_ERROR(runtime::run_self_test(*engine));
-  fmt::print("self-test    passed: this machine computes what the compiling one did\n");
+  print_out("self-test    passed: this machine computes what the compiling one did\n");
   return {};
 }
 

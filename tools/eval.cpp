@@ -120,14 +120,14 @@ int check_gates(const EvalOptions& options, const runtime::Perplexity& result,
                 const Divergence* divergence) {
   int code = kExitOk;
   if (options.max_perplexity > 0 && !(result.perplexity <= options.max_perplexity)) {
-    fmt::print(stderr, "abq: quality gate: perplexity {:.4f} is above --max-ppl {}\n",
-               result.perplexity, options.max_perplexity);
+    print_err("abq: quality gate: perplexity {:.4f} is above --max-ppl {}\n", result.perplexity,
+              options.max_perplexity);
     code = kExitQualityGate;
   }
   if (divergence != nullptr && options.max_kl > 0) {
     const double kl = divergence->kl / static_cast<double>(divergence->positions);
     if (!(kl <= options.max_kl)) {
-      fmt::print(stderr, "abq: quality gate: KL {:.6f} is above --max-kl {}\n", kl, options.max_kl);
+      print_err("abq: quality gate: KL {:.6f} is above --max-kl {}\n", kl, options.max_kl);
       code = kExitQualityGate;
     }
   }
@@ -178,25 +178,25 @@ Result<int> evaluate(const EvalOptions& options) {
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
-  fmt::print("artifact     {} ({}, method {})\n", options.artifact, plan->plan().recipe().scheme(),
-             plan->plan().recipe().method());
-  fmt::print("text         {} ({} tokens, no BOS)\n", options.text_file, tokens.size());
-  fmt::print(
+  print_out("artifact     {} ({}, method {})\n", options.artifact, plan->plan().recipe().scheme(),
+            plan->plan().recipe().method());
+  print_out("text         {} ({} tokens, no BOS)\n", options.text_file, tokens.size());
+  print_out(
       "convention   {}: windows of {} from the start, no overlap, rest dropped, all but the "
       "first token scored\n",
       convention.name(), convention.context);
-  fmt::print("device       {}, {} threads\n", engine->device_name(), num_threads());
-  fmt::print("scored       {} tokens in {} windows, {}\n", result.scored_tokens, result.windows,
-             human_seconds(seconds));
-  fmt::print("nll          {:.6f}\n", result.mean_nll);
-  fmt::print("perplexity   {:.4f}\n", result.perplexity);
+  print_out("device       {}, {} threads\n", engine->device_name(), num_threads());
+  print_out("scored       {} tokens in {} windows, {}\n", result.scored_tokens, result.windows,
+            human_seconds(seconds));
+  print_out("nll          {:.6f}\n", result.mean_nll);
+  print_out("perplexity   {:.4f}\n", result.perplexity);
   const Divergence* divergence = reference ? &reference->total() : nullptr;
   if (divergence != nullptr) {
     const double positions = static_cast<double>(divergence->positions);
-    fmt::print("KL           {:.6f} nats per token against {}\n", divergence->kl / positions,
-               options.reference_dir);
-    fmt::print("top-1        {:.3f} % of positions agree\n",
-               100.0 * static_cast<double>(divergence->same_top) / positions);
+    print_out("KL           {:.6f} nats per token against {}\n", divergence->kl / positions,
+              options.reference_dir);
+    print_out("top-1        {:.3f} % of positions agree\n",
+              100.0 * static_cast<double>(divergence->same_top) / positions);
   }
   return check_gates(options, result, divergence);
 }

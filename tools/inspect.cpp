@@ -13,17 +13,17 @@ Status inspect(const std::string& path, bool json) {
   ABQ_ASSIGN_OR_RETURN(const std::shared_ptr<const runtime::LoadedPlan> loaded,
                        runtime::LoadedPlan::open(path, runtime::Verify::kAll));
   if (json) {
-    fmt::print("{}\n", report_json(loaded->plan(), loaded->file_size()));
+    print_out("{}\n", report_json(loaded->plan(), loaded->file_size()));
     return {};
   }
   print_summary(loaded->plan(), loaded->file_size());
   const proto::Provenance& provenance = loaded->plan().provenance();
-  fmt::print("compiled by  abq {} on {}\n", provenance.tool_version(), provenance.device());
+  print_out("compiled by  abq {} on {}\n", provenance.tool_version(), provenance.device());
   for (const proto::Provenance::Input& input : provenance.inputs()) {
-    fmt::print("input        {} ({}, digest {})\n", input.name(),
-               human_bytes(static_cast<int64_t>(input.size())), input.digest());
+    print_out("input        {} ({}, digest {})\n", input.name(),
+              human_bytes(static_cast<int64_t>(input.size())), input.digest());
   }
-  fmt::print("\n");
+  print_out("\n");
   print_layers(loaded->plan());
   return {};
 }

@@ -1,17 +1,13 @@
 // `abq`: compile a checkpoint to a quantized artifact, inspect, run and measure it.
-#include <fmt/format.h>
-
-#include <cerrno>
 #include <csignal>
-#include <cstdio>
 #include <string>
-#include <system_error>
 
 #include "backend/backend.h"
 #include "support/log.h"
 #include "support/parallel.h"
 #include "support/version.h"
 #include "tools/commands.h"
+#include "tools/console.h"
 
 namespace abq::tools {
 namespace {
@@ -31,19 +27,6 @@ void set_signals() {
   // Both become errors of the write that caused them, which can then say what it was writing.
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
-}
-
-// What could not be written to stdout. A closed pipe (`abq inspect m.abq | head`) is an ordinary
-// end: whoever reads has seen enough.
-int output_lost(int error, int exit_code) {
-  if (error == EPIPE) return exit_code;
-  fmt::print(stderr, "abq: error: standard output: {}\n", std::generic_category().message(error));
-  return kExitFailed;
-}
-
-int flush_output(int exit_code) {
-  if (std::fflush(stdout) != 0) return output_lost(errno, exit_code);
-  return exit_code;
 }
 
 }  // namespace
@@ -91,10 +74,7 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);
-    return flush_output(code == 0 ? kExitOk : kExitUsage);
-  } catch (const std::system_error& error) {
-    // fmt::print throws when stdout takes nothing more.
-    return output_lost(error.code().value(), exit_code);
+    return finish_output(code == 0 ? kExitOk : kExitUsage);
   }
-  return flush_output(exit_code);
+  return finish_output(exit_code);
 }

@@ -27,7 +27,7 @@ struct OptOptions {
 
 void list_passes() {
   for (const passes::PassInfo& info : passes::pass_registry()) {
-    fmt::print("{:<18} {}\n", info.name, info.help);
+    print_out("{:<18} {}\n", info.name, info.help);
   }
 }
 
@@ -52,7 +52,7 @@ Status opt(const OptOptions& options) {
   ABQ_RETURN_IF_ERROR(passes::run_passes_on_text(
       text, options.input, options.passes, context, &output,
       {.print_after = options.print_after, .reproducer_dir = options.reproducer_dir}));
-  fmt::print("{}", output);
+  print_out("{}", output);
   return {};
 }
 
@@ -69,7 +69,8 @@ void add_opt_command(CLI::App& app, int& exit_code) {
       "  abq opt block.air            parse, verify and print");
   command->add_option("input", options->input, "textual IR (.air), or - for stdin");
   command->add_option("--passes", options->passes, "passes in order, comma separated")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->allow_extra_args(false);
   command->add_option("--scheme", options->scheme, "scheme of every layer")->capture_default_str();
   command->add_option("--seed", options->seed, "seed of the synthetic tokens");
   command->add_option("--calib-windows", options->calibration_windows, "synthetic windows")

@@ -72,31 +72,31 @@ std::string calibration_words(const proto::Plan& plan) {
 
 void print_summary(const proto::Plan& plan, int64_t file_size) {
   const proto::ModelInfo& model = plan.model();
-  fmt::print("model        {}: {} layers, hidden {}, ffn {}, {} heads / {} kv, vocabulary {}\n",
-             model.family(), model.layers(), model.hidden_size(), model.intermediate_size(),
-             model.heads(), model.kv_heads(), model.vocab_size());
-  fmt::print("scheme       {}, method {}, seed {}\n", plan.recipe().scheme(),
-             plan.recipe().method(), plan.recipe().seed());
-  fmt::print("calibration  {}\n", calibration_words(plan));
-  fmt::print("file         {}, {:.3f} bits per weight of the whole model\n", human_bytes(file_size),
-             plan.report().file_bits());
-  fmt::print("linears      {:.3f} true bits per weight (codes, padding, scales, zeros, records)\n",
-             plan.report().block_linear_bits());
+  print_out("model        {}: {} layers, hidden {}, ffn {}, {} heads / {} kv, vocabulary {}\n",
+            model.family(), model.layers(), model.hidden_size(), model.intermediate_size(),
+            model.heads(), model.kv_heads(), model.vocab_size());
+  print_out("scheme       {}, method {}, seed {}\n", plan.recipe().scheme(), plan.recipe().method(),
+            plan.recipe().seed());
+  print_out("calibration  {}\n", calibration_words(plan));
+  print_out("file         {}, {:.3f} bits per weight of the whole model\n", human_bytes(file_size),
+            plan.report().file_bits());
+  print_out("linears      {:.3f} true bits per weight (codes, padding, scales, zeros, records)\n",
+            plan.report().block_linear_bits());
   const proto::LayerReport* worst = nullptr;
   for (const proto::LayerReport& layer : plan.report().layers()) {
     if (worst == nullptr || layer.weight().sqnr_db() < worst->weight().sqnr_db()) worst = &layer;
   }
   if (worst != nullptr) {
-    fmt::print("worst layer  {}: weight SQNR {} dB\n", worst->name(),
-               decibels(worst->weight().sqnr_db()));
+    print_out("worst layer  {}: weight SQNR {} dB\n", worst->name(),
+              decibels(worst->weight().sqnr_db()));
   }
   for (const std::string& note : plan.report().notes())
-    fmt::print("note         {}\n", note);
+    print_out("note         {}\n", note);
 }
 
 void print_layers(const proto::Plan& plan) {
   if (plan.report().layers().empty()) {
-    fmt::print("no quantized layers\n");
+    print_out("no quantized layers\n");
     return;
   }
   const bool calibrated = plan.report().calibration_tokens() > 0;
@@ -104,20 +104,20 @@ void print_layers(const proto::Plan& plan) {
   for (const proto::LayerReport& layer : plan.report().layers()) {
     width = std::max(width, layer.name().size());
   }
-  fmt::print("{:<{}}  {:>12}  {:<12} {:<8} {:>10}  {:>8} {:>8} {:>9}", "layer", width, "N x K",
-             "scheme", "encoding", "bytes", "w SQNR", "w cos", "w max err");
-  if (calibrated) fmt::print("  {:>8} {:>8} {:>8}", "y SQNR", "y cos", "outlier");
-  fmt::print("  kernel\n");
+  print_out("{:<{}}  {:>12}  {:<12} {:<8} {:>10}  {:>8} {:>8} {:>9}", "layer", width, "N x K",
+            "scheme", "encoding", "bytes", "w SQNR", "w cos", "w max err");
+  if (calibrated) print_out("  {:>8} {:>8} {:>8}", "y SQNR", "y cos", "outlier");
+  print_out("  kernel\n");
   for (const proto::LayerReport& layer : plan.report().layers()) {
-    fmt::print("{:<{}}  {:>12}  {:<12} {:<8} {:>10}  {:>8} {:>8.5f} {:>9.3g}", layer.name(), width,
-               fmt::format("{} x {}", layer.n(), layer.k()), layer.scheme(), layer.encoding(),
-               layer.packed_bytes() + layer.parameter_bytes(), decibels(layer.weight().sqnr_db()),
-               layer.weight().cosine(), layer.weight().max_error());
+    print_out("{:<{}}  {:>12}  {:<12} {:<8} {:>10}  {:>8} {:>8.5f} {:>9.3g}", layer.name(), width,
+              fmt::format("{} x {}", layer.n(), layer.k()), layer.scheme(), layer.encoding(),
+              layer.packed_bytes() + layer.parameter_bytes(), decibels(layer.weight().sqnr_db()),
+              layer.weight().cosine(), layer.weight().max_error());
     if (calibrated) {
-      fmt::print("  {:>8} {:>8.5f} {:>8.1f}", decibels(layer.output().sqnr_db()),
-                 layer.output().cosine(), layer.outlier_ratio());
+      print_out("  {:>8} {:>8.5f} {:>8.1f}", decibels(layer.output().sqnr_db()),
+                layer.output().cosine(), layer.outlier_ratio());
     }
-    fmt::print("  {}\n", layer.kernel());
+    print_out("  {}\n", layer.kernel());
   }
 }
 

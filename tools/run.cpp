@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <cstdio>
 
 #include "runtime/engine.h"
 #include "runtime/generate.h"
@@ -87,12 +86,11 @@ runtime::SamplingOptions sampling_options(const RunOptions& options,
 
 void print_stats(const runtime::GenerationStats& stats, std::string_view device) {
   const char* reason = stats.reason == runtime::StopReason::kStopToken ? "stop token" : "length";
-  fmt::print(stderr,
-             "\n[{}: prompt {} tokens, {:.1f} tokens/s; {} new tokens, {:.1f} tokens/s; {}]\n",
-             device, stats.prompt_tokens,
-             static_cast<double>(stats.prompt_tokens) / std::max(stats.prefill_seconds, 1e-9),
-             stats.new_tokens,
-             static_cast<double>(stats.new_tokens) / std::max(stats.decode_seconds, 1e-9), reason);
+  print_err("\n[{}: prompt {} tokens, {:.1f} tokens/s; {} new tokens, {:.1f} tokens/s; {}]\n",
+            device, stats.prompt_tokens,
+            static_cast<double>(stats.prompt_tokens) / std::max(stats.prefill_seconds, 1e-9),
+            stats.new_tokens,
+            static_cast<double>(stats.new_tokens) / std::max(stats.decode_seconds, 1e-9), reason);
 }
 
 Status run(const RunOptions& options) {
@@ -126,8 +124,8 @@ Status run(const RunOptions& options) {
       decode_status = piece.status();
       return false;
     }
-    std::fwrite(piece->data(), 1, piece->size(), stdout);
-    return std::fflush(stdout) == 0;
+    write_out(*piece);
+    return flush_out();
   };
   if (options.echo && !options.print_ids) {
     for (const int32_t id : prompt) {
@@ -137,14 +135,14 @@ Status run(const RunOptions& options) {
   Result<runtime::GenerationStats> stats =
       runtime::generate(*session, prompt, generation, [&](int32_t id) {
         if (!options.print_ids) return show(decoder.push(id));
-        fmt::print("{}\n", id);
-        return std::fflush(stdout) == 0;
+        print_out("{}\n", id);
+        return flush_out();
       });
   ABQ_RETURN_IF_ERROR(stats.status());
   ABQ_RETURN_IF_ERROR(decode_status);
   if (!options.print_ids) {
     show(decoder.finish());
-    fmt::print("\n");
+    print_out("\n");
   }
   if (!options.quiet) print_stats(*stats, engine->device_name());
   return decode_status;

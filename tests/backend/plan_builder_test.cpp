@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <limits>
+
 #include "artifact_forge.h"
 #include "backend/backend.h"
 #include "quant/affine.h"
@@ -237,6 +239,21 @@ TEST_CASE("weights without bytes are refused by name") {
   const Status status = built.lower_all(module);
   CHECK(status.code() == StatusCode::kInvalidArgument);
   CHECK(status.message() == "embed: embed.weight: has no bytes; a plan needs the weights");
+}
+
+TEST_CASE("NaN and Inf in weights that no pass looks at are refused by name and place") {
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+    Built built;
+    ir::Module module = make_module(1, {.bits = 4});
+    std::vector<float> values(kVocab * kHidden, 0.5f);
+    values[kHidden + 3] = bad;
+    module.tensors["embed.weight"] = ir::make_f32_tensor({kVocab, kHidden}, values);
+    const Status status = built.lower_all(module);
+    CHECK(status.code() == StatusCode::kInvalidArgument);
+    CHECK(status.message() ==
+          "embed: embed.weight: row 1, column 3 is NaN or Inf; expected finite weights");
+  }
 }
 
 TEST_CASE("codes that were not packed are refused with the pass that packs them") {

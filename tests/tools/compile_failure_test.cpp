@@ -26,10 +26,9 @@ void check_leaves_nothing(const Refusal& refusal) {
 
 // Long enough to be interrupted: thousands of calibration tokens.
 std::vector<std::string> long_compile(const std::string& output) {
-  return {"compile",         tiny_llama_dir(), "-o",      output,
-          "--scheme",        "w4a4-kv4-q4",    "--force", "--method",
-          "smooth",          "--calib",        text_slice(), "--calib-windows",
-          "1000",            "--calib-context", "256"};
+  return {"compile", tiny_llama_dir(),  "-o",     output,    "--scheme",   "w4a4-kv4-q4",
+          "--force", "--method",        "smooth", "--calib", text_slice(), "--calib-windows",
+          "1000",    "--calib-context", "256"};
 }
 
 }  // namespace
@@ -55,7 +54,8 @@ TEST_CASE("options that make no compilation are refused") {
   check_leaves_nothing({{"--scheme", "w4a8", "--calib", empty}, {empty, "empty"}});
   check_leaves_nothing({{"--scheme", "w4a8", "--calib", brief}, {brief, "tokens"}});
   check_leaves_nothing({{"--scheme", "w4a8", "--calib", broken}, {broken, "UTF-8", "3"}});
-  check_leaves_nothing({{"--scheme", "w4a8", "--calib", inputs.file("absent.txt")}, {"absent.txt"}});
+  check_leaves_nothing(
+      {{"--scheme", "w4a8", "--calib", inputs.file("absent.txt")}, {"absent.txt"}});
   check_leaves_nothing({{"--recipe", inputs.file("absent.json")}, {"absent.json"}});
   check_leaves_nothing({{"--recipe", unmatched}, {"*.mlp.dwon", "match"}});
   check_leaves_nothing({{"--recipe", unknown}, {unknown, "group_sise"}});
@@ -68,9 +68,9 @@ TEST_CASE("a folder without a model is refused by its path") {
   check_refused(run_abq({"compile", absent, "-o", folder.file("m.abq"), "--scheme", "w4a8"}),
                 {absent});
   const ScratchFolder empty;
-  check_refused(run_abq({"compile", empty.file(""), "-o", folder.file("m.abq"), "--scheme",
-                         "w4a8"}),
-                {"config.json"});
+  check_refused(
+      run_abq({"compile", empty.file(""), "-o", folder.file("m.abq"), "--scheme", "w4a8"}),
+      {"config.json"});
   CHECK(folder.listing().empty());
 }
 
@@ -81,8 +81,8 @@ TEST_CASE("an output that cannot be written is refused") {
                 {deep, "does not exist"});
   std::filesystem::create_directory(folder.file("directory"));
   for (const char* name : {"directory", "directory/"}) {
-    check_refused(run_abq({"compile", tiny_llama_dir(), "-o", folder.file(name), "--scheme",
-                           "w4a8", "--force"}),
+    check_refused(run_abq({"compile", tiny_llama_dir(), "-o", folder.file(name), "--scheme", "w4a8",
+                           "--force"}),
                   {folder.file(name)});
   }
   CHECK(folder.listing() == std::vector<std::string>{"directory"});
@@ -105,8 +105,8 @@ TEST_CASE("an interrupted compilation leaves nothing behind") {
   for (const int signal : {SIGINT, SIGTERM}) {
     CAPTURE(signal);
     const ScratchFolder folder;
-    const ProcessResult result =
-        run_abq(long_compile(folder.file("m.abq")), {.send_signal = signal, .signal_after = "block "});
+    const ProcessResult result = run_abq(long_compile(folder.file("m.abq")),
+                                         {.send_signal = signal, .signal_after = "block "});
     CAPTURE(result.err);
     CHECK(result.exit_code != 0);
     CHECK(result.signal == signal);

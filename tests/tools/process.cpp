@@ -113,8 +113,7 @@ ProcessResult run_abq(const std::vector<std::string>& arguments, const ProcessOp
           static_cast<ssize_t>(options.input.size()));
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
-  if (child == 0)
-    become_abq(argv.data(), options, in.read.get(), out.write.get(), err.write.get());
+  if (child == 0) become_abq(argv.data(), options, in.read.get(), out.write.get(), err.write.get());
   in.write.close();
   out.write.close();
   err.write.close();

@@ -16,16 +16,16 @@ struct ProcessResult {
 };
 
 struct ProcessOptions {
-  std::string input;  // stdin
+  std::string input = {};  // stdin
   // Sent once the child's stderr has shown `signal_after`.
   int send_signal = 0;
-  std::string signal_after;
+  std::string signal_after = {};
   // The reading end of stdout is closed before the child writes.
   bool close_stdout = false;
   // stdout goes to this file instead of a pipe.
-  std::string stdout_file;
+  std::string stdout_file = {};
   // RLIMIT_FSIZE: no file may grow beyond this, as on a full disk.
-  std::optional<int64_t> file_size_limit;
+  std::optional<int64_t> file_size_limit = {};
 };
 
 // `abq arguments...` to its end. A child that runs longer than a

@@ -1,0 +1,32 @@
+#include <doctest/doctest.h>
+
+#include "tests/common/tiny_artifact.h"
+#include "tests/tools/cli_support.h"
+
+namespace abq::test {
+
+TEST_CASE("bench of an artifact prints prefill and decode") {
+  const ProcessResult result = run_abq({"bench", tiny_artifact("w4a8"), "--prompt-tokens", "64",
+                                        "--new-tokens", "8", "--repeats", "2", "--threads", "1"});
+  check_ok(result);
+  CHECK(std::stod(field(result.out, "prefill")) > 0);
+  CHECK(std::stod(field(result.out, "decode")) > 0);
+  check_contains(field(result.out, "prefill"), {"tokens/s", "64 tokens", "median of 2"});
+  check_contains(field(result.out, "decode"), {"tokens/s", "ms per token", "8 tokens after 64"});
+  check_contains(field(result.out, "device"), {"1 threads"});
+}
+
+TEST_CASE("bench of kernels checks and times each scheme") {
+  const ProcessResult result = run_abq({"bench", "--kernels", "--schemes", "w2a8,w4a16", "-m",
+                                        "1,8", "-n", "256", "-k", "512", "--rotate-mib", "1"});
+  check_ok(result);
+  check_contains(result.out, {"w2a8", "w4a16"});
+}
+
+TEST_CASE("bench without anything to measure is refused") {
+  check_refused(run_abq({"bench"}), {"--kernels"});
+  check_refused(run_abq({"bench", "/no/such.abq"}), {"/no/such.abq"});
+  check_refused(run_abq({"bench", "--kernels", "--schemes", "w9a9"}), {"w9a9"});
+}
+
+}  // namespace abq::test
