@@ -22,8 +22,8 @@ struct GenerationStats {
 
 struct GenerationOptions {
   int64_t max_new_tokens = 0;
-  std::span<const int32_t> stop_ids;
-  SamplingOptions sampling;
+  std::span<const int32_t> stop_ids = {};
+  SamplingOptions sampling = {};
 };
 
 // Calls `on_token` with each new token (a stop token is not passed on); false ends the generation.

@@ -33,10 +33,10 @@ using WindowObserver = std::function<void(int64_t window, int64_t first, MatrixV
 using WindowProgress = std::function<void(int64_t done, int64_t total, double perplexity_so_far)>;
 
 struct PerplexityOptions {
-  Convention convention;
+  Convention convention = {};
   int64_t max_windows = 0;  // 0 = all
-  WindowObserver observer;
-  WindowProgress progress;
+  WindowObserver observer = {};
+  WindowProgress progress = {};
 };
 
 // InvalidArgument when the stream is shorter than one window or the window than the model's context
