@@ -21,16 +21,12 @@ function(abq_add_layer name)
   target_link_libraries(abq_${name} PUBLIC abq_options ${ARG_DEPENDS} PRIVATE ${ARG_PRIVATE_DEPENDS})
 endfunction()
 
-# Links an executable so that it can move to another machine: compiler runtimes and OpenMP as
-# archives, symbols of archives hidden (Debian's libsentencepiece.so exports a protobuf of its own,
-# which must never meet ours), what is only shared found beside the binary.
+# Links an executable so that it can move to another machine: symbols of archives hidden (Debian's
+# libsentencepiece.so exports a protobuf of its own, which must never meet ours), what is only shared
+# found beside the binary. DT_RPATH rather than DT_RUNPATH: it holds for what those libraries need too.
 function(abq_link_executable target)
-  target_link_options(${target} PRIVATE -Wl,--exclude-libs,ALL)
-  if(NOT ABQ_SANITIZE)
-    target_link_options(${target} PRIVATE -static-libstdc++ -static-libgcc)
-  endif()
-  set_target_properties(${target} PROPERTIES
-    INSTALL_RPATH "$ORIGIN/../lib" ENABLE_EXPORTS OFF)
+  target_link_options(${target} PRIVATE -Wl,--exclude-libs,ALL -Wl,--disable-new-dtags)
+  set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN/../lib")
 endfunction()
 
 # abq_add_test(<name> SOURCES ... DEPENDS ...): the doctest executable abq_<name>_tests, each of its
@@ -40,7 +36,9 @@ function(abq_add_test name)
   add_executable(abq_${name}_tests ${ARG_SOURCES})
   target_link_libraries(abq_${name}_tests PRIVATE abq_test_common ${ARG_DEPENDS})
   abq_link_executable(abq_${name}_tests)
-  doctest_discover_tests(abq_${name}_tests TEST_PREFIX "${name}: ")
+  # Tests run side by side: a thread that spins at a barrier takes the core from another test.
+  doctest_discover_tests(abq_${name}_tests TEST_PREFIX "${name}: "
+    PROPERTIES ENVIRONMENT OMP_WAIT_POLICY=passive)
 endfunction()
 
 # abq_add_reference_test(<name> SOURCES ... DEPENDS ...): the doctest executable
@@ -53,5 +51,5 @@ function(abq_add_reference_test name)
   target_link_libraries(${target} PRIVATE abq_test_common ${ARG_DEPENDS})
   abq_link_executable(${target})
   add_test(NAME "${name}: reference" COMMAND ${target})
-  set_tests_properties("${name}: reference" PROPERTIES SKIP_RETURN_CODE 77 LABELS reference)
+  set_tests_properties("${name}: reference" PROPERTIES SKIP_RETURN_CODE 77 LABELS reference ENVIRONMENT OMP_WAIT_POLICY=passive)
 endfunction()

@@ -18,12 +18,12 @@ TEST_CASE("the float artifact continues the golden prompt token by token") {
   const auto session = engine->new_session({});
   REQUIRE(session.ok());
   std::vector<int32_t> ids;
-  const auto stats = runtime::generate(
-      **session, prompt, {.max_new_tokens = static_cast<int64_t>(expected.size())},
-      [&](int32_t id) {
-        ids.push_back(id);
-        return true;
-      });
+  const auto stats =
+      runtime::generate(**session, prompt,
+                        {.max_new_tokens = static_cast<int64_t>(expected.size())}, [&](int32_t id) {
+                          ids.push_back(id);
+                          return true;
+                        });
   REQUIRE(stats.ok());
   CHECK(ids == expected);
 }

@@ -1,5 +1,5 @@
-// The runtime against the reference interpreter on the same quantized graph: what is evaluated before
-// deployment is what is deployed.
+// The runtime against the reference interpreter on the same quantized graph: what is evaluated
+// before deployment is what is deployed.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -14,10 +14,10 @@ namespace abq {
 namespace {
 
 constexpr int64_t kContext = 128;
-constexpr int64_t kWindows = 4;
+constexpr int64_t kWindows = 40;
 
 // The module after the pipeline of `scheme`, still in memory.
-ir::Module quantized_module(const char* scheme) {
+ir::Module quantized_module(const std::string& scheme) {
   auto checkpoint = frontend::import_checkpoint(test::tiny_llama_dir());
   REQUIRE_MESSAGE(checkpoint.ok(), checkpoint.status().to_string());
   passes::PassContext context;
@@ -27,7 +27,8 @@ ir::Module quantized_module(const char* scheme) {
   const auto pipeline = passes::pipeline_for(context.recipe, false);
   REQUIRE(pipeline.ok());
   passes::PassManager manager({});
-  for (const passes::PipelineStep& step : *pipeline) REQUIRE(manager.add(step.pass).ok());
+  for (const passes::PipelineStep& step : *pipeline)
+    REQUIRE(manager.add(step.pass).ok());
   const Status status = manager.run(checkpoint->module, context);
   REQUIRE_MESSAGE(status.ok(), status.to_string());
   return std::move(checkpoint->module);
@@ -51,14 +52,22 @@ double interpreter_nll(const ir::Module& module, std::span<const int32_t> tokens
 
 TEST_CASE("the artifact's perplexity is the interpreter's on the quantized graph") {
   const std::vector<int32_t> tokens = test::sample_tokens(kWindows * kContext);
-  for (const char* scheme : {"w16a16", "w8a8-kv8-q8", "w4a4-kv4-q4", "w2ba8-g64", "w3a16",
-                             "w1a8", "w1ba8", "w4a8-sym"}) {
-    CAPTURE(scheme);
-    const double reference = interpreter_nll(quantized_module(scheme), tokens);
-    const auto measured = runtime::measure_perplexity(*test::tiny_engine(scheme), tokens,
+  struct Row {
+    std::string scheme;
+    // Both sides round at the same places, but their float sums run in another order: a code at a
+    // tie moves by one step, which is large at 4 bits and averages out over tokens.
+    double tolerance;
+  };
+  const Row rows[] = {{"w16a16", 1e-5},    {"w8a8-kv8-q8", 1e-3}, {"w4a4-kv4-q4", 5e-3},
+                      {"w2ba8-g64", 1e-3}, {"w3a16", 1e-4},       {"w1a8", 1e-3},
+                      {"w1ba8", 1e-3},     {"w4a8-sym", 1e-3}};
+  for (const Row& row : rows) {
+    CAPTURE(row.scheme);
+    const double reference = interpreter_nll(quantized_module(row.scheme), tokens);
+    const auto measured = runtime::measure_perplexity(*test::tiny_engine(row.scheme), tokens,
                                                       {.convention = {kContext}});
     REQUIRE_MESSAGE(measured.ok(), measured.status().to_string());
-    CHECK(measured->perplexity == doctest::Approx(std::exp(reference)).epsilon(1e-3));
+    CHECK(measured->perplexity == doctest::Approx(std::exp(reference)).epsilon(row.tolerance));
   }
 }
 

@@ -9,8 +9,8 @@ namespace {
 
 double perplexity(const char* scheme) {
   const std::vector<int32_t> tokens = test::sample_tokens(94 * 256);
-  const auto result = runtime::measure_perplexity(*test::tiny_engine(scheme), tokens,
-                                                  {.convention = {256}});
+  const auto result =
+      runtime::measure_perplexity(*test::tiny_engine(scheme), tokens, {.convention = {256}});
   REQUIRE_MESSAGE(result.ok(), result.status().to_string());
   return result->perplexity;
 }
@@ -32,7 +32,7 @@ TEST_CASE("perplexity of tiny-llama is what an independent implementation comput
       {"w2ba8-kv8-q8", 85.0342, 1e-3},
   };
   for (const Row& row : kRows) {
-    CAPTURE(row.scheme);
+    CAPTURE(std::string(row.scheme));
     CHECK(perplexity(row.scheme) == doctest::Approx(row.expected).epsilon(row.tolerance));
   }
 }

@@ -14,7 +14,9 @@
 namespace abq {
 namespace {
 
-std::string model_dir() { return (test::reference_dir() / "models" / "wiki-llama-19m").string(); }
+std::string model_dir() {
+  return (test::reference_dir() / "models" / "wiki-llama-19m").string();
+}
 
 std::shared_ptr<const runtime::Engine> compiled(const std::string& scheme) {
   tools::CompileOptions options;
@@ -63,8 +65,7 @@ TEST_CASE("w2ba8 takes at most 2.50 bits per weight and 0.47 of the checkpoint")
       checkpoint += static_cast<int64_t>(entry.file_size());
     }
   }
-  CHECK(static_cast<double>(engine->plan().file_size()) <=
-        0.47 * static_cast<double>(checkpoint));
+  CHECK(static_cast<double>(engine->plan().file_size()) <= 0.47 * static_cast<double>(checkpoint));
 }
 
 TEST_CASE("the first windows of the test text score as they do in other implementations") {
@@ -74,8 +75,7 @@ TEST_CASE("the first windows of the test text score as they do in other implemen
   const auto text =
       read_text_file((test::reference_dir() / "text" / "wikitext2-test.txt").string());
   REQUIRE(text.ok());
-  const auto tokens =
-      tokenizer->tokenizer->encode(*text, tokenizer::SpecialTokens::kOmit);
+  const auto tokens = tokenizer->tokenizer->encode(*text, tokenizer::SpecialTokens::kOmit);
   REQUIRE(tokens.ok());
   CHECK(tokens->size() == 341660);
   const auto result =

@@ -65,7 +65,7 @@ TEST_CASE("conventions are parsed and named") {
   CHECK(convention->context == 1024);
   CHECK(convention->name() == "gptq-1024");
   for (const char* bad : {"", "gptq", "gptq-", "gptq-1", "gptq-x", "gptq-10x", "llama-2048"}) {
-    CAPTURE(bad);
+    CAPTURE(std::string(bad));
     CHECK_FALSE(parse_convention(bad).ok());
   }
 }

@@ -8,7 +8,7 @@ namespace abq::runtime {
 
 TEST_CASE("every artifact carries a self-test that passes on the machine that made it") {
   for (const char* scheme : {"w16a16", "w4a4-kv4-q4", "w2ba8", "w4a16"}) {
-    CAPTURE(scheme);
+    CAPTURE(std::string(scheme));
     const auto engine = test::tiny_engine(scheme);
     CHECK(engine->plan().plan().self_test().top_ids_size() == 8);
     const Status status = run_self_test(*engine);

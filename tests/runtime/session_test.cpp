@@ -53,7 +53,7 @@ TEST_CASE("float logits do not depend on how the prompt is cut into chunks") {
 
 TEST_CASE("decoding token by token gives the logits of the prefill") {
   for (const char* scheme : {"w16a16", "w4a16", "w4a16-kv4-q4", "w2ba16"}) {
-    CAPTURE(scheme);
+    CAPTURE(std::string(scheme));
     const auto engine = test::tiny_engine(scheme);
     const std::vector<int32_t> tokens = test::sample_tokens(33);
     const auto session = new_session(*engine);
@@ -80,7 +80,7 @@ TEST_CASE("decoding token by token gives the logits of the prefill") {
 
 TEST_CASE("the same bits come out for any number of threads") {
   for (const char* scheme : {"w16a16", "w4a4-kv4-q4", "w2ba8", "w3a16"}) {
-    CAPTURE(scheme);
+    CAPTURE(std::string(scheme));
     const auto engine = test::tiny_engine(scheme);
     const std::vector<int32_t> tokens = test::sample_tokens(40);
     set_num_threads(1);
