@@ -26,6 +26,24 @@ struct FloatMatrix {
   int64_t cols = 0;
 };
 
+// A weight matrix W[N, K] whose values are computed where they are needed, small pieces at a time,
+// so that no float copy of W passes through memory (quantized weights).
+class WeightSource {
+ public:
+  // Pieces start at multiples of these, and end at one or at the end of W.
+  static constexpr int64_t kRowStep = 4;
+  static constexpr int64_t kColStep = 128;
+
+  virtual ~WeightSource() = default;
+  virtual int64_t rows() const = 0;
+  virtual int64_t cols() const = 0;
+  // out[r * stride + c] = W[first_row + r, first_col + c] for r < rows and c < cols (at most 32 and
+  // 256). Called by several threads at once, and possibly more than once for a piece: the values
+  // may depend on nothing else.
+  virtual void read(int64_t first_row, int64_t rows, int64_t first_col, int64_t cols, float* out,
+                    int64_t stride) const = 0;
+};
+
 // Parameters of causal attention with grouped query heads.
 struct AttentionShape {
   int heads = 0;
@@ -42,6 +60,9 @@ class Device {
   // Y[M, N] = X[M, K] W[N, K]^T. A row of Y depends on its own row of X alone. For M = 1 the
   // weights are read once, at memory speed, in their own type.
   virtual void linear(MatrixView<const float> x, const FloatMatrix& w,
+                      MatrixView<float> y) const = 0;
+  // The same product with weights read from a source, once per 140 to 280 rows of X: for many rows.
+  virtual void linear(MatrixView<const float> x, const WeightSource& w,
                       MatrixView<float> y) const = 0;
   // C[M, N] = A[M, K] B[K, N].
   virtual void matmul(MatrixView<const float> a, MatrixView<const float> b,

@@ -77,8 +77,12 @@ void CpuDevice::product(const GemmTile& whole) const {
     GemmTile tile = whole;
     tile.a += m * whole.a_stride;
     tile.rows = std::min(size.rows, whole.rows - m);
-    const int64_t first = whole.b_is_depth_by_cols ? n : n * whole.b_stride;
-    tile.b = static_cast<const char*>(whole.b) + first * element;
+    if (whole.source != nullptr) {
+      tile.source_row = n;
+    } else {
+      const int64_t first = whole.b_is_depth_by_cols ? n : n * whole.b_stride;
+      tile.b = static_cast<const char*>(whole.b) + first * element;
+    }
     tile.cols = std::min(size.cols, whole.cols - n);
     tile.c += m * whole.c_stride + n;
     tile.scratch = thread_scratch(kGemmScratch);
@@ -99,6 +103,22 @@ void CpuDevice::linear(MatrixView<const float> x, const FloatMatrix& w, MatrixVi
   whole.b_type = w.type;
   whole.cols = w.rows;
   whole.depth = w.cols;
+  whole.c = y.data;
+  whole.c_stride = y.stride;
+  product(whole);
+}
+
+void CpuDevice::linear(MatrixView<const float> x, const WeightSource& w,
+                       MatrixView<float> y) const {
+  ABQ_CHECK(x.cols == w.cols() && y.cols == w.rows() && x.rows == y.rows && x.cols > 0);
+  if (x.rows == 0 || w.rows() == 0) return;
+  GemmTile whole;
+  whole.a = x.data;
+  whole.a_stride = x.stride;
+  whole.rows = x.rows;
+  whole.source = &w;
+  whole.cols = w.rows();
+  whole.depth = w.cols();
   whole.c = y.data;
   whole.c_stride = y.stride;
   product(whole);

@@ -13,6 +13,7 @@ class CpuDevice final : public Device {
   std::string_view name() const override { return "cpu"; }
 
   void linear(MatrixView<const float> x, const FloatMatrix& w, MatrixView<float> y) const override;
+  void linear(MatrixView<const float> x, const WeightSource& w, MatrixView<float> y) const override;
   void matmul(MatrixView<const float> a, MatrixView<const float> b,
               MatrixView<float> c) const override;
   void rms_norm(MatrixView<const float> x, const float* weight, float eps,

@@ -19,11 +19,14 @@ namespace abq::compute {
 constexpr int64_t kGemmDepthBlock = 256;  // k summed in registers before C is touched
 constexpr int64_t kGemmMaxRows = 280;     // rows of A in one call
 constexpr int64_t kGemmMaxPanel = 32;     // columns of the widest micro-tile
-constexpr int64_t kGemmScratch = kGemmDepthBlock * (kGemmMaxRows + kGemmMaxPanel);  // floats
+// Floats: a block of A, a packed panel, and the panel's weights before packing.
+constexpr int64_t kGemmScratch = kGemmDepthBlock * (kGemmMaxRows + 2 * kGemmMaxPanel);
+static_assert(kGemmDepthBlock % WeightSource::kColStep == 0);
 
-// C[rows, cols] = A[rows, depth] B (+ C if accumulate), where B is given either as W[cols, depth]
-// in any float type (C = A W^T) or as a float32 B[depth, cols]. Strides are in elements. An element
-// of C depends on its own row of A and column of B alone, whatever tile it is computed in.
+// C[rows, cols] = A[rows, depth] B (+ C if accumulate), where B is given as W[cols, depth] in any
+// float type (C = A W^T), as a source of W's values, or as a float32 B[depth, cols]. Strides are in
+// elements. An element of C depends on its own row of A and column of B alone, whatever tile it is
+// computed in.
 struct GemmTile {
   const float* a = nullptr;
   int64_t a_stride = 0;
@@ -32,6 +35,8 @@ struct GemmTile {
   int64_t b_stride = 0;
   FloatType b_type = FloatType::kF32;
   bool b_is_depth_by_cols = false;
+  const WeightSource* source = nullptr;  // instead of b, from row `source_row` of W
+  int64_t source_row = 0;
   int64_t cols = 0;
   int64_t depth = 0;
   float* c = nullptr;

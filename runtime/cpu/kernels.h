@@ -18,6 +18,12 @@
 //
 // Activation codes lie in rows padded with 0 to whole units, and for the GEMM also in panels of 16
 // tokens: [K / 4][token][4].
+//
+// Float activations are block fixed point for the dot products: in each unit, integers of at most
+// 24 bits times one step, a power of two. Half a step is at most 2^-23 of the unit's largest
+// magnitude (2^-22 just below a power of two), about what float32 sums round away when they add
+// it. An integer is three balanced digits, d0 + 256 d1 + 65536 d2, -128 <= d < 128, so that a dot
+// product with weight codes is three exact byte products. They lie as [unit][digit][128] bytes.
 #pragma once
 
 #include <cstdint>
@@ -31,6 +37,8 @@ namespace abq::runtime {
 inline constexpr int kUnitCodes = 128;
 inline constexpr int kBlockRows = 4;
 inline constexpr int kPanelTokens = 16;
+// Bytes of a unit of float activations.
+inline constexpr int kDigitBytes = 3 * kUnitCodes;
 // One call of the GEMM covers up to this many rows and panels, over up to this many codes.
 inline constexpr int kTileRows = 64;
 inline constexpr int kTilePanels = 16;
@@ -41,9 +49,11 @@ inline constexpr int kDotTokens = 8;
 struct DotArgs {
   const uint8_t* weights = nullptr;
   int64_t units = 0;
-  const void* tokens = nullptr;  // uint8 codes, or floats for the weight-only kernels
-  int64_t token_stride = 0;      // in elements
+  const void* tokens = nullptr;  // uint8 codes, or int8 digits of float activations
+  int64_t token_stride = 0;      // in bytes
   int count = 0;
+  const float* token_steps = nullptr;  // [units] of each token; digits only
+  int64_t token_steps_stride = 0;
   const float* scales = nullptr;  // grouped kernels only
 };
 
@@ -95,10 +105,6 @@ struct FinishArgs {
   int64_t y_stride = 0;
 };
 
-// Order of the floats that float_dot takes: kByLanes has value 64 h + 4 l + b at 64 h + 16 b + l,
-// so that byte b of each 32-bit lane of codes meets consecutive floats.
-enum class FloatOrder { kNatural, kByLanes };
-
 struct Kernels {
   const char* name;     // "avx2"
   int gemm_min_tokens;  // panels are made from here on; 0 = there is no GEMM
@@ -108,10 +114,15 @@ struct Kernels {
   // [code bits][log2 of groups per unit]: sum_g scale_g sum (code - dot_centre) x, float
   // [token][4].
   void (*grouped_dot[9][3])(const DotArgs& args, float* sums);
-  // [code bits][0 = per channel, 1 + log2 of groups per unit]; codes count less float_centre.
+  // [code bits][0 = per channel, 1 + log2 of groups per unit]: sum_u step_u sum (code -
+  // float_centre) x, times the groups' scales; float [token][4]. A token's sums do not depend on
+  // the tokens beside it.
   void (*float_dot[9][4])(const DotArgs& args, float* sums);
   int float_centre[9];
-  FloatOrder float_order;
+  // Whole units of floats to digits, steps[units] and the sums of each 32 integers. The step of a
+  // unit with NaN or infinity is NaN.
+  void (*split_floats)(const float* values, int64_t units, int8_t* digits, float* steps,
+                       int32_t* sums32);
   // One block of four rows to code - expand_centre, int8 rows [4][stride].
   int expand_centre[9];
   void (*expand[9])(const uint8_t* block, int64_t units, int8_t* rows, int64_t stride);

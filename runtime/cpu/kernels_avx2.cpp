@@ -161,50 +161,82 @@ void grouped_dot(const DotArgs& a, float* sums) {
   }
 }
 
-// Eight codes of a part (32 codes) as floats.
-template <int P, int Eight>
-inline __m256 eight_floats(__m256i part) {
-  __m128i half = Eight < 2 ? _mm256_castsi256_si128(part) : _mm256_extracti128_si256(part, 1);
-  if constexpr (Eight % 2 == 1) half = _mm_srli_si128(half, 8);
-  return _mm256_cvtepi32_ps(P == 8 ? _mm256_cvtepi8_epi32(half) : _mm256_cvtepu8_epi32(half));
+// sum of w d over the Parts parts starting at `first` for one digit, eight int32 lanes. Codes are
+// the unsigned operand here (they are below 128), digits the signed one.
+template <int P, int Parts>
+inline __m256i multiply_digit(const __m256i* w, const int8_t* digit, int first) {
+  // Pairs of products that an int16 holds: 2 chain (2^P - 1) 128 < 2^15.
+  constexpr int kMaxChain = P <= 5 ? 4 : P == 6 ? 2 : 1;
+  constexpr int kChain = kMaxChain < Parts ? kMaxChain : Parts;
+  __m256i total = _mm256_setzero_si256();
+  for (int i = first; i < first + Parts; i += kChain) {
+    __m256i sum = _mm256_maddubs_epi16(w[i], load256(digit + 32 * i));
+    for (int j = i + 1; j < i + kChain; ++j)
+      sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(w[j], load256(digit + 32 * j)));
+    total = _mm256_add_epi32(total, widen_pairs(sum));
+  }
+  return total;
 }
 
-template <int P, int T>
-inline void multiply_float_part(__m256i part, const float* x, int64_t stride, __m256* acc) {
-  const __m256 w[4] = {eight_floats<P, 0>(part), eight_floats<P, 1>(part), eight_floats<P, 2>(part),
-                       eight_floats<P, 3>(part)};
-  for (int t = 0; t < T; ++t)
-    for (int e = 0; e < 4; ++e)
-      acc[t] = _mm256_fmadd_ps(w[e], _mm256_loadu_ps(x + t * stride + 8 * e), acc[t]);
+inline __m256i widen_bytes(const void* p) {
+  return _mm256_cvtepi8_epi16(_mm_loadu_si128(static_cast<const __m128i*>(p)));
 }
 
+// The same for 8-bit weights (code - 128), through 16-bit products.
+template <int Parts>
+inline __m256i multiply_digit8(const uint8_t* w, const int8_t* digit, int first) {
+  __m256i total = _mm256_setzero_si256();
+  for (int i = 2 * first; i < 2 * (first + Parts); ++i) {
+    const __m256i products =
+        _mm256_madd_epi16(widen_bytes(w + 16 * i), widen_bytes(digit + 16 * i));
+    total = _mm256_add_epi32(total, products);
+  }
+  return total;
+}
+
+// sum of w x in steps over Parts parts.
+template <int P, int Parts>
+inline __m256 multiply_fixed(const uint8_t* packed, const __m256i* w, const int8_t* x, int first) {
+  __m256 sums[3];
+  for (int d = 0; d < 3; ++d) {
+    const int8_t* digit = x + d * kUnitCodes;
+    if constexpr (P == 8) {
+      sums[d] = _mm256_cvtepi32_ps(multiply_digit8<Parts>(packed, digit, first));
+    } else {
+      sums[d] = _mm256_cvtepi32_ps(multiply_digit<P, Parts>(w, digit, first));
+    }
+  }
+  const __m256 low = _mm256_fmadd_ps(sums[1], _mm256_set1_ps(256.0f), sums[0]);
+  return _mm256_fmadd_ps(sums[2], _mm256_set1_ps(65536.0f), low);
+}
+
+// Groups = 0: per channel, no scale.
 template <int P, int Groups, int T>
-void float_dot_tokens(const DotArgs& a, const float* x, float* sums) {
+void float_dot_tokens(const DotArgs& a, int token, float* sums) {
+  constexpr int kSums = Groups == 0 ? 1 : Groups;
+  constexpr int kParts = 4 / kSums;
   __m256 acc[kBlockRows][T];
   for (int r = 0; r < kBlockRows; ++r)
     for (int t = 0; t < T; ++t)
       acc[r][t] = _mm256_setzero_ps();
   const uint8_t* w = a.weights;
   const float* scales = a.scales;
-  for (int64_t u = 0; u < a.units; ++u, w += 64 * P, x += kUnitCodes) {
+  const int8_t* x = static_cast<const int8_t*>(a.tokens) + token * a.token_stride;
+  const float* steps = a.token_steps + token * a.token_steps_stride;
+  for (int64_t u = 0; u < a.units; ++u, w += 64 * P, x += kDigitBytes, ++steps) {
     prefetch<P>(w);
     for (int r = 0; r < kBlockRows; ++r, scales += Groups) {
+      const uint8_t* packed = w + 16 * P * r;
       __m256i parts[4];
-      expand_unit<P>(w + 16 * P * r, parts);
-      if constexpr (Groups == 0) {
-        for (int i = 0; i < 4; ++i)
-          multiply_float_part<P, T>(parts[i], x + 32 * i, a.token_stride, acc[r]);
-      } else {
-        constexpr int kParts = 4 / Groups;
-        for (int g = 0; g < Groups; ++g) {
-          __m256 partial[T];
-          for (int t = 0; t < T; ++t)
-            partial[t] = _mm256_setzero_ps();
-          for (int i = g * kParts; i < (g + 1) * kParts; ++i)
-            multiply_float_part<P, T>(parts[i], x + 32 * i, a.token_stride, partial);
-          const __m256 scale = _mm256_broadcast_ss(scales + g);
-          for (int t = 0; t < T; ++t)
-            acc[r][t] = _mm256_fmadd_ps(partial[t], scale, acc[r][t]);
+      if constexpr (P < 8) expand_unit<P>(packed, parts);
+      for (int g = 0; g < kSums; ++g) {
+        for (int t = 0; t < T; ++t) {
+          const __m256 sum =
+              multiply_fixed<P, kParts>(packed, parts, x + t * a.token_stride, g * kParts);
+          __m256 factor = _mm256_broadcast_ss(steps + t * a.token_steps_stride);
+          if constexpr (Groups != 0)
+            factor = _mm256_mul_ps(factor, _mm256_broadcast_ss(scales + g));
+          acc[r][t] = _mm256_fmadd_ps(sum, factor, acc[r][t]);
         }
       }
     }
@@ -216,14 +248,10 @@ void float_dot_tokens(const DotArgs& a, const float* x, float* sums) {
 
 template <int P, int Groups>
 void float_dot(const DotArgs& a, float* sums) {
-  const float* x = static_cast<const float*>(a.tokens);
-  // A token's sums are the same whether it runs alone or beside another.
   int t = 0;
   for (; t + 2 <= a.count; t += 2)
-    float_dot_tokens<P, Groups, 2>(a, x + t * a.token_stride, sums + t * kBlockRows);
-  if (t < a.count) {
-    float_dot_tokens<P, Groups, 1>(a, x + t * a.token_stride, sums + t * kBlockRows);
-  }
+    float_dot_tokens<P, Groups, 2>(a, t, sums + t * kBlockRows);
+  if (t < a.count) float_dot_tokens<P, Groups, 1>(a, t, sums + t * kBlockRows);
 }
 
 template <int P>
@@ -352,6 +380,7 @@ Kernels make() {
   k.min_max = min_max;
   k.quantize = quantize;
   k.sum32 = sum_by_32;
+  k.split_floats = split_units;
   k.bit_dot = bit_dot;
   return k;
 }

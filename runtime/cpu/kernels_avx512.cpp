@@ -103,72 +103,62 @@ void grouped_dot(const DotArgs& a, float* sums) {
   }
 }
 
-// The low four bits of each 32-bit lane, moved right by Shift, as floats: the permutation ignores
-// the bits above.
-template <int Shift>
-inline __m512 nibble_floats(__m512i lanes) {
-  const __m512 table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  return _mm512_permutexvar_ps(_mm512_srli_epi32(lanes, Shift), table);
+// sum of w x in steps over the halves [First, Last) of a unit. Codes are the unsigned operand here,
+// digits the signed one.
+template <int First, int Last>
+inline __m512 multiply_fixed(const __m512i* w, const int8_t* x) {
+  __m512 sums[3];
+  for (int d = 0; d < 3; ++d) {
+    __m512i sum = _mm512_setzero_si512();
+    for (int h = First; h < Last; ++h)
+      sum = _mm512_dpbusd_epi32(sum, w[h], load512(x + d * kUnitCodes + 64 * h));
+    sums[d] = _mm512_cvtepi32_ps(sum);
+  }
+  const __m512 low = _mm512_fmadd_ps(sums[1], _mm512_set1_ps(256.0f), sums[0]);
+  return _mm512_fmadd_ps(sums[2], _mm512_set1_ps(65536.0f), low);
 }
 
-template <int Shift>
-inline __m512 byte_floats(__m512i lanes) {
-  return _mm512_cvtepi32_ps(
-      _mm512_and_si512(_mm512_srli_epi32(lanes, Shift), _mm512_set1_epi32(255)));
-}
-
-// Codes of half `Half` of a unit as floats: w[b] has codes b, b + 4, b + 8, ..., one byte of each
-// 32-bit lane, matching tokens in kByLanes order. 4-bit codes need no expansion before.
-template <int P, int Half>
-inline void lane_weights(const __m512i halves[2], __m512i packed, __m512 w[4]) {
-  if constexpr (P == 4) {
-    w[0] = nibble_floats<4 * Half>(packed);
-    w[1] = nibble_floats<8 + 4 * Half>(packed);
-    w[2] = nibble_floats<16 + 4 * Half>(packed);
-    w[3] = nibble_floats<24 + 4 * Half>(packed);
-  } else if constexpr (P < 4) {
-    w[0] = nibble_floats<0>(halves[Half]);
-    w[1] = nibble_floats<8>(halves[Half]);
-    w[2] = nibble_floats<16>(halves[Half]);
-    w[3] = nibble_floats<24>(halves[Half]);
+// acc + the unit's sums; Groups = 0: per channel, no scale.
+template <int Groups>
+inline __m512 add_unit(__m512 acc, const __m512i* w, const int8_t* x, float step,
+                       const float* scales) {
+  const __m512 steps = _mm512_set1_ps(step);
+  if constexpr (Groups == 0) {
+    return _mm512_fmadd_ps(multiply_fixed<0, 2>(w, x), steps, acc);
+  } else if constexpr (Groups == 1) {
+    const __m512 factor = _mm512_mul_ps(steps, half_scales<Groups>(scales, 0));
+    return _mm512_fmadd_ps(multiply_fixed<0, 2>(w, x), factor, acc);
   } else {
-    __m512i codes = halves[Half];
-    if constexpr (P == 8) codes = _mm512_xor_si512(codes, _mm512_set1_epi8(-128));
-    w[0] = byte_floats<0>(codes);
-    w[1] = byte_floats<8>(codes);
-    w[2] = byte_floats<16>(codes);
-    w[3] = byte_floats<24>(codes);
+    const __m512 low = _mm512_mul_ps(steps, half_scales<Groups>(scales, 0));
+    const __m512 high = _mm512_mul_ps(steps, half_scales<Groups>(scales, 1));
+    acc = _mm512_fmadd_ps(multiply_fixed<0, 1>(w, x), low, acc);
+    return _mm512_fmadd_ps(multiply_fixed<1, 2>(w, x), high, acc);
   }
 }
 
-// Groups = 0: per channel, no scale. A token's sums are the same for every T.
 template <int P, int Groups, int T>
-void float_dot_tokens(const DotArgs& a, const float* x, float* sums) {
+void float_dot_tokens(const DotArgs& a, int token, float* sums) {
   __m512 acc[kBlockRows][T];
   for (int r = 0; r < kBlockRows; ++r)
     for (int t = 0; t < T; ++t)
       acc[r][t] = _mm512_setzero_ps();
   const uint8_t* w = a.weights;
   const float* scales = a.scales;
-  for (int64_t u = 0; u < a.units; ++u, w += 64 * P, x += kUnitCodes) {
+  const int8_t* x = static_cast<const int8_t*>(a.tokens) + token * a.token_stride;
+  const float* steps = a.token_steps + token * a.token_steps_stride;
+  for (int64_t u = 0; u < a.units; ++u, w += 64 * P, x += kDigitBytes, ++steps) {
     prefetch<P>(w);
     for (int r = 0; r < kBlockRows; ++r, scales += Groups) {
       __m512i unit[2];
       expand_unit<P>(w + 16 * P * r, unit);
-      const __m512i packed = P == 4 ? load512(w + 16 * P * r) : unit[0];
-      __m512 weights[2][4];
-      lane_weights<P, 0>(unit, packed, weights[0]);
-      lane_weights<P, 1>(unit, packed, weights[1]);
-      for (int half = 0; half < 2; ++half) {
-        for (int t = 0; t < T; ++t) {
-          const float* token = x + t * a.token_stride + 64 * half;
-          __m512 sum = Groups == 0 ? acc[r][t] : _mm512_setzero_ps();
-          for (int b = 0; b < 4; ++b)
-            sum = _mm512_fmadd_ps(weights[half][b], _mm512_loadu_ps(token + 16 * b), sum);
-          acc[r][t] = Groups == 0
-                          ? sum
-                          : _mm512_fmadd_ps(sum, half_scales<Groups>(scales, half), acc[r][t]);
-        }
+      if constexpr (P == 8) {
+        // Back to unsigned codes.
+        unit[0] = _mm512_xor_si512(unit[0], _mm512_set1_epi8(-128));
+        unit[1] = _mm512_xor_si512(unit[1], _mm512_set1_epi8(-128));
+      }
+      for (int t = 0; t < T; ++t) {
+        acc[r][t] = add_unit<Groups>(acc[r][t], unit, x + t * a.token_stride,
+                                     steps[t * a.token_steps_stride], scales);
       }
     }
   }
@@ -179,12 +169,11 @@ void float_dot_tokens(const DotArgs& a, const float* x, float* sums) {
 
 template <int P, int Groups>
 void float_dot(const DotArgs& a, float* sums) {
-  const float* x = static_cast<const float*>(a.tokens);
   int t = 0;
   for (; t + 4 <= a.count; t += 4)
-    float_dot_tokens<P, Groups, 4>(a, x + t * a.token_stride, sums + t * kBlockRows);
+    float_dot_tokens<P, Groups, 4>(a, t, sums + t * kBlockRows);
   for (; t < a.count; ++t)
-    float_dot_tokens<P, Groups, 1>(a, x + t * a.token_stride, sums + t * kBlockRows);
+    float_dot_tokens<P, Groups, 1>(a, t, sums + t * kBlockRows);
 }
 
 template <int P>
@@ -265,7 +254,6 @@ Kernels make(const char* name, int gemm_min_tokens,
              GemmPlan (*gemm_plan)(int code_bits, int max_token_code, bool grouped)) {
   Kernels k = {};
   k.name = name;
-  k.float_order = FloatOrder::kByLanes;
   k.gemm_min_tokens = gemm_min_tokens;
   fill_width<1>(k);
   k.gemm_plan = gemm_plan;
@@ -275,6 +263,7 @@ Kernels make(const char* name, int gemm_min_tokens,
   k.min_max = min_max;
   k.quantize = quantize;
   k.sum32 = sum_by_32;
+  k.split_floats = split_units;
   k.bit_dot = bit_dot;
   return k;
 }

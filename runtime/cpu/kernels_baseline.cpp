@@ -78,24 +78,36 @@ void grouped_dot(const DotArgs& a, float* sums) {
   }
 }
 
+// sum of w x in steps over `count` codes of a unit.
+inline float multiply_fixed(const int8_t* w, const int8_t* x, int count) {
+  int64_t total = 0;
+  for (int d = 2; d >= 0; --d) {
+    int32_t sum = 0;
+    for (int j = 0; j < count; ++j)
+      sum += w[j] * x[d * kUnitCodes + j];
+    total = total * 256 + sum;
+  }
+  return static_cast<float>(total);
+}
+
 // Groups = 0: per channel, no scale.
 template <int P, int Groups>
 void float_dot(const DotArgs& a, float* sums) {
-  constexpr int kParts = Groups == 0 ? 1 : Groups;
-  constexpr int kPart = kUnitCodes / kParts;
+  constexpr int kSums = Groups == 0 ? 1 : Groups;
+  constexpr int kGroup = kUnitCodes / kSums;
   int8_t w[kUnitCodes];
   std::memset(sums, 0, sizeof(float) * static_cast<size_t>(a.count) * kBlockRows);
   for (int64_t i = 0; i < a.units * kBlockRows; ++i) {
     expand_unit<P>(a.weights + i * 16 * P, w);
+    const int64_t unit = i / kBlockRows;
     for (int t = 0; t < a.count; ++t) {
-      const float* x =
-          static_cast<const float*>(a.tokens) + t * a.token_stride + i / kBlockRows * kUnitCodes;
-      for (int g = 0; g < kParts; ++g) {
-        float lanes[4] = {};
-        for (int j = g * kPart; j < (g + 1) * kPart; ++j)
-          lanes[j % 4] += static_cast<float>(w[j]) * x[j];
-        const float sum = (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
-        sums[t * kBlockRows + i % kBlockRows] += Groups == 0 ? sum : a.scales[i * Groups + g] * sum;
+      const int8_t* x =
+          static_cast<const int8_t*>(a.tokens) + t * a.token_stride + unit * kDigitBytes;
+      const float step = a.token_steps[t * a.token_steps_stride + unit];
+      for (int g = 0; g < kSums; ++g) {
+        const float factor = Groups == 0 ? step : step * a.scales[i * Groups + g];
+        sums[t * kBlockRows + i % kBlockRows] +=
+            factor * multiply_fixed(w + g * kGroup, x + g * kGroup, kGroup);
       }
     }
   }
@@ -163,6 +175,7 @@ Kernels make() {
   k.min_max = min_max;
   k.quantize = quantize;
   k.sum32 = sum_by_32;
+  k.split_floats = split_units;
   k.bit_dot = bit_dot;
   return k;
 }

@@ -58,6 +58,58 @@ void dequantize_row(const int8_t* codes, int64_t count, float scale, float zero,
     row[i] = scale * (static_cast<float>(codes[i]) - zero);
 }
 
+void split_unit(const float* values, int8_t* digits, float* step, int32_t* sums32) {
+  constexpr int32_t kInfinity = 0x7f800000;
+  constexpr int32_t kQuietNan = 0x7fc00000;
+  // Smaller exponents would take the inverse of the step out of range.
+  constexpr int32_t kMinExponent = 30;
+  int32_t bits[kUnitCodes];
+  __builtin_memcpy(bits, values, sizeof(bits));
+  int32_t largest = 0;
+  for (int i = 0; i < kUnitCodes; ++i) {
+    const int32_t magnitude = bits[i] & 0x7fffffff;
+    largest = magnitude > largest ? magnitude : largest;
+  }
+  if (largest >= kInfinity) {
+    __builtin_memcpy(step, &kQuietNan, sizeof(float));
+    __builtin_memset(digits, 0, kDigitBytes);
+    __builtin_memset(sums32, 0, 4 * sizeof(int32_t));
+    return;
+  }
+  // The largest integers that three digits hold lie just below 2^23: magnitudes so near a power of
+  // two count as if above it.
+  int32_t exponent = (largest + 0x20000) >> 23;
+  exponent = exponent > kMinExponent ? exponent : kMinExponent;
+  const int32_t step_bits = (exponent - 22) << 23;
+  const int32_t inverse_bits = (276 - exponent) << 23;
+  float inverse;
+  __builtin_memcpy(step, &step_bits, sizeof(float));
+  __builtin_memcpy(&inverse, &inverse_bits, sizeof(float));
+  int32_t integers[kUnitCodes];
+  for (int i = 0; i < kUnitCodes; ++i) {
+    const float scaled = values[i] * inverse;
+    integers[i] = static_cast<int32_t>(scaled + (scaled < 0 ? -0.5f : 0.5f));
+  }
+  for (int i = 0; i < kUnitCodes; ++i) {
+    const int32_t shifted = integers[i] + 0x808080;
+    digits[i] = static_cast<int8_t>(shifted ^ 0x80);
+    digits[kUnitCodes + i] = static_cast<int8_t>((shifted >> 8) ^ 0x80);
+    digits[2 * kUnitCodes + i] = static_cast<int8_t>((shifted >> 16) ^ 0x80);
+  }
+  for (int part = 0; part < 4; ++part) {
+    int32_t sum = 0;
+    for (int i = 0; i < 32; ++i)
+      sum += integers[32 * part + i];
+    sums32[part] = sum;
+  }
+}
+
+void split_units(const float* values, int64_t units, int8_t* digits, float* steps,
+                 int32_t* sums32) {
+  for (int64_t u = 0; u < units; ++u)
+    split_unit(values + u * kUnitCodes, digits + u * kDigitBytes, steps + u, sums32 + 4 * u);
+}
+
 void sum_by_32(const uint8_t* codes, int64_t sums_count, int32_t* sums) {
   for (int64_t i = 0; i < sums_count; ++i) {
     int32_t sum = 0;

@@ -102,6 +102,20 @@ struct WeightRows {
   }
 };
 
+// W[cols, depth] whose values a source computes, a panel at a time.
+struct SourceRows {
+  const WeightSource* source;
+  int64_t first_row;
+  float* values;  // [kMicroCols][kGemmDepthBlock]
+
+  static_assert(kMicroCols % WeightSource::kRowStep == 0 && kMicroCols <= kGemmMaxPanel);
+
+  void pack(int64_t first, int64_t cols, int64_t k0, int64_t depth, float* panel) const {
+    source->read(first_row + first, cols, k0, depth, values, kGemmDepthBlock);
+    WeightRows<float>{values, kGemmDepthBlock}.pack(0, cols, 0, depth, panel);
+  }
+};
+
 // B[depth, cols] in float32.
 struct DepthRows {
   const float* data;
@@ -153,7 +167,10 @@ void gemm(const GemmTile& t, const B& b) {
 }
 
 void gemm_tile(const GemmTile& t) {
-  if (t.b_is_depth_by_cols) {
+  if (t.source != nullptr) {
+    float* const values = t.scratch + kGemmDepthBlock * (kGemmMaxRows + kGemmMaxPanel);
+    gemm(t, SourceRows{t.source, t.source_row, values});
+  } else if (t.b_is_depth_by_cols) {
     gemm(t, DepthRows{static_cast<const float*>(t.b), t.b_stride});
   } else if (t.b_type == FloatType::kF32) {
     gemm(t, WeightRows<float>{static_cast<const float*>(t.b), t.b_stride});
