@@ -1,8 +1,8 @@
 # Every third-party dependency is found here, once. All are Debian packages (scripts/setup.sh).
 #
 # A relocatable install wants few shared objects: protobuf, PCRE2, xxHash and the OpenMP runtime are
-# linked as archives; fmt, spdlog, Highway and sentencepiece, which Debian ships only as shared
-# objects, are bundled beside the binary by `cmake --install`.
+# linked as archives; fmt, spdlog and sentencepiece, which Debian ships only as shared objects,
+# are bundled beside the binary by `cmake --install`.
 find_package(Threads REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(Eigen3 3.4 REQUIRED NO_MODULE)
@@ -25,7 +25,6 @@ endfunction()
 abq_find_archive(xxhash xxhash.h libxxhash.a)
 abq_find_archive(pcre2 pcre2.h libpcre2-8.a)
 abq_find_archive(sentencepiece sentencepiece_processor.h libsentencepiece.so)
-abq_find_archive(hwy hwy/highway.h libhwy.so)
 target_compile_definitions(abq::pcre2 INTERFACE PCRE2_CODE_UNIT_WIDTH=8 PCRE2_STATIC)
 if(ABQ_TESTS)
   find_package(doctest 2.4 REQUIRED)
