@@ -46,8 +46,11 @@ Status bench_artifact(const BenchOptions& options) {
                        runtime::Engine::create(plan, {.device = device}));
   const double load_seconds = seconds_since(load_start);
   const proto::ModelInfo& model = plan->plan().model();
-  const int64_t prompt_tokens = std::min(options.prompt_tokens, model.context() - 1);
-  const int64_t new_tokens = std::min(options.new_tokens, model.context() - prompt_tokens);
+  // Both fit the model's context, with at least half of it for the prompt.
+  const int64_t new_tokens =
+      std::min(options.new_tokens, std::max<int64_t>(model.context() / 2, 1));
+  const int64_t prompt_tokens =
+      std::min(options.prompt_tokens, std::max<int64_t>(model.context() - new_tokens, 1));
   ABQ_ASSIGN_OR_RETURN(const std::unique_ptr<runtime::Session> session,
                        engine->new_session({.max_tokens = prompt_tokens + new_tokens}));
 

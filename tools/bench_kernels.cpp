@@ -203,9 +203,12 @@ Status bench_scheme(const std::string& text, int64_t m, MatrixView<const float> 
 }  // namespace
 
 Status bench_kernels(const KernelBenchOptions& options) {
-  if (options.n < 1 || options.k < 1 || options.rotate_mib < 1) {
-    return invalid_argument("bench --kernels: N={} K={} rotate {} MiB; all must be positive",
-                            options.n, options.k, options.rotate_mib);
+  // Keeps every product of two inside int64.
+  constexpr int64_t kMax = int64_t{1} << 24;
+  const auto outside = [](int64_t value) { return value < 1 || value > kMax; };
+  if (outside(options.n) || outside(options.k) || outside(options.rotate_mib)) {
+    return invalid_argument("bench --kernels: N={} K={} rotate {} MiB; expected 1 to {} each",
+                            options.n, options.k, options.rotate_mib, kMax);
   }
   const int64_t copy_bytes = options.n * options.k * static_cast<int64_t>(sizeof(float));
   const std::vector<float> floats(
@@ -215,7 +218,7 @@ Status bench_kernels(const KernelBenchOptions& options) {
   print_out("read floor: {:.2f} GB/s ({} threads reading {})\n", read_rate * 1e-9, num_threads(),
             human_bytes(static_cast<int64_t>(floats.size() * sizeof(float))));
   for (const int64_t m : options.tokens) {
-    if (m < 1) return invalid_argument("bench --kernels: M={}; expected a positive count", m);
+    if (outside(m)) return invalid_argument("bench --kernels: M={}; expected 1 to {}", m, kMax);
     const std::vector<float> x_values = random_floats(m * options.k, 5);
     std::vector<float> y_values(static_cast<size_t>(m * options.n));
     const MatrixView<const float> x(x_values.data(), m, options.k);

@@ -76,7 +76,7 @@ Status run_pipeline(const CompileOptions& options, ir::Module& module, passes::P
   return builder.lower(module, module.regions.back());
 }
 
-// Everything of the plan that is not steps: recipe, report, provenance, tokenizer, generation.
+// What of the plan is neither steps nor generation: recipe, report, provenance, tokenizer.
 Status describe(const frontend::Checkpoint& checkpoint, const ModelTokenizer& tokenizer,
                 const passes::PassContext& context, backend::ArtifactWriter& writer,
                 proto::Plan& plan) {
@@ -90,8 +90,7 @@ Status describe(const frontend::Checkpoint& checkpoint, const ModelTokenizer& to
     entry.set_size(static_cast<uint64_t>(input.size));
     entry.set_digest(input.digest);
   }
-  ABQ_RETURN_IF_ERROR(add_tokenizer(tokenizer, writer, plan));
-  return set_generation_defaults(checkpoint.generation_config_json, checkpoint.config_json, plan);
+  return add_tokenizer(tokenizer, writer, plan);
 }
 
 // Writes the plan, runs the finished file, and writes it again with what came out.
@@ -125,6 +124,9 @@ Result<CompileResult> compile(const CompileOptions& options) {
   ABQ_ASSIGN_OR_RETURN(frontend::Checkpoint checkpoint,
                        frontend::import_checkpoint(options.model_dir));
   ABQ_ASSIGN_OR_RETURN(const ModelTokenizer tokenizer, load_model_tokenizer(options.model_dir));
+  ABQ_ASSIGN_OR_RETURN(
+      const proto::GenerationDefaults generation,
+      generation_defaults(checkpoint.generation_config_json, checkpoint.config_json));
   passes::PassContext context;
   context.recipe = std::move(recipe);
   ABQ_RETURN_IF_ERROR(load_calibration(options, checkpoint, *tokenizer.tokenizer, context));
@@ -139,6 +141,7 @@ Result<CompileResult> compile(const CompileOptions& options) {
     layer.kernel = kernel == builder.kernels().end() ? "cpu.float" : kernel->second;
   }
   ABQ_ASSIGN_OR_RETURN(proto::Plan plan, builder.finish(checkpoint.module));
+  *plan.mutable_generation() = generation;
   ABQ_RETURN_IF_ERROR(describe(checkpoint, tokenizer, context, *writer, plan));
   ABQ_ASSIGN_OR_RETURN(const std::vector<int32_t> sample,
                        self_test_tokens(*tokenizer.tokenizer, plan.model().context()));

@@ -1,5 +1,6 @@
 // `abq`: compile a checkpoint to a quantized artifact, inspect, run and measure it.
 #include <csignal>
+#include <new>
 #include <string>
 
 #include "backend/backend.h"
@@ -75,6 +76,9 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);
     return finish_output(code == 0 ? kExitOk : kExitUsage);
+  } catch (const std::bad_alloc&) {
+    print_err("abq: error: out of memory\n");
+    exit_code = kExitFailed;
   }
   return finish_output(exit_code);
 }

@@ -1,6 +1,8 @@
 #include "tools/model_files.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "support/mapped_file.h"
@@ -10,25 +12,64 @@ namespace {
 
 using Json = nlohmann::json;
 
+std::string shown(const Json& value) {
+  return value.dump(-1, ' ', true, Json::error_handler_t::replace);
+}
+
 // eos_token_id is a number, a list of numbers, or null.
 Status read_stop_ids(const Json& config, std::string_view file, proto::GenerationDefaults& out) {
   const auto entry = config.find("eos_token_id");
   if (entry == config.end() || entry->is_null()) return {};
   const Json ids = entry->is_array() ? *entry : Json::array({*entry});
   for (const Json& id : ids) {
-    if (!id.is_number_integer()) {
+    // Negative numbers are not unsigned.
+    if (!id.is_number_unsigned() || id.get<uint64_t>() > std::numeric_limits<int32_t>::max()) {
       return invalid_argument("{}: eos_token_id is {}; expected an id or a list of ids", file,
-                              entry->dump());
+                              shown(*entry));
     }
     out.add_stop_ids(id.get<int32_t>());
   }
   return {};
 }
 
-template <class T, class Set>
-void read_number(const Json& config, const char* key, Set set) {
+// Gives `set` a float that the plan's reader takes: lowest <= value <= highest.
+template <class Set>
+Status read_float(const Json& config, std::string_view file, const char* key, float lowest,
+                  float highest, Set set) {
   const auto entry = config.find(key);
-  if (entry != config.end() && entry->is_number()) set(entry->get<T>());
+  if (entry == config.end() || entry->is_null()) return {};
+  const double value = entry->is_number() ? entry->get<double>() : std::nan("");
+  // Written so that NaN fails.
+  if (!(value >= lowest && value <= highest)) {
+    return invalid_argument("{}: {} is {}; expected a number from {} to {}", file, key,
+                            shown(*entry), lowest, highest);
+  }
+  set(static_cast<float>(value));
+  return {};
+}
+
+Status read_top_k(const Json& config, std::string_view file, proto::GenerationDefaults& out) {
+  const auto entry = config.find("top_k");
+  if (entry == config.end() || entry->is_null()) return {};
+  if (!entry->is_number_unsigned() ||
+      entry->get<uint64_t>() > std::numeric_limits<int32_t>::max()) {
+    return invalid_argument("{}: top_k is {}; expected an integer from 0 (all) to {}", file,
+                            shown(*entry), std::numeric_limits<int32_t>::max());
+  }
+  out.set_top_k(entry->get<int32_t>());
+  return {};
+}
+
+Status read_sampling(const Json& config, std::string_view file, proto::GenerationDefaults& out) {
+  constexpr float kLargest = std::numeric_limits<float>::max();
+  constexpr float kSmallest = std::numeric_limits<float>::min();
+  ABQ_RETURN_IF_ERROR(read_float(config, file, "temperature", 0, kLargest,
+                                 [&](float value) { out.set_temperature(value); }));
+  ABQ_RETURN_IF_ERROR(
+      read_float(config, file, "top_p", kSmallest, 1, [&](float value) { out.set_top_p(value); }));
+  ABQ_RETURN_IF_ERROR(read_float(config, file, "repetition_penalty", kSmallest, kLargest,
+                                 [&](float value) { out.set_repetition_penalty(value); }));
+  return read_top_k(config, file, out);
 }
 
 }  // namespace
@@ -44,6 +85,9 @@ Result<ModelTokenizer> load_model_tokenizer(const std::string& model_dir) {
 }
 
 Result<std::unique_ptr<tokenizer::Tokenizer>> load_plan_tokenizer(const runtime::LoadedPlan& plan) {
+  if (!plan.plan().has_tokenizer()) {
+    return not_found("{}: carries no tokenizer; compile the model again", plan.path());
+  }
   const proto::Tokenizer& description = plan.plan().tokenizer();
   const std::span<const std::byte> bytes = plan.blob_bytes(description.blob());
   const tokenizer::Kind kind = description.kind() == proto::Tokenizer::SENTENCE_PIECE
@@ -67,21 +111,22 @@ Status add_tokenizer(const ModelTokenizer& tokenizer, backend::ArtifactWriter& w
   return {};
 }
 
-Status set_generation_defaults(const std::string& generation_config_json,
-                               const std::string& config_json, proto::Plan& plan) {
-  proto::GenerationDefaults& out = *plan.mutable_generation();
+Result<proto::GenerationDefaults> generation_defaults(const std::string& generation_config_json,
+                                                      const std::string& config_json) {
   const bool own_file = !generation_config_json.empty();
   const std::string_view file = own_file ? "generation_config.json" : "config.json";
   const Json config = Json::parse(own_file ? generation_config_json : config_json, nullptr, false);
   if (!config.is_object()) return invalid_argument("{}: expected a JSON object", file);
+  proto::GenerationDefaults out;
   ABQ_RETURN_IF_ERROR(read_stop_ids(config, file, out));
+  const auto sampling = config.find("do_sample");
+  if (sampling == config.end() || sampling->is_null()) return out;
+  if (!sampling->is_boolean()) {
+    return invalid_argument("{}: do_sample is {}; expected true or false", file, shown(*sampling));
+  }
   // Sampling values count only where the model asks for sampling.
-  if (!config.value("do_sample", false)) return {};
-  read_number<float>(config, "temperature", [&](float v) { out.set_temperature(v); });
-  read_number<float>(config, "top_p", [&](float v) { out.set_top_p(v); });
-  read_number<int32_t>(config, "top_k", [&](int32_t v) { out.set_top_k(v); });
-  read_number<float>(config, "repetition_penalty", [&](float v) { out.set_repetition_penalty(v); });
-  return {};
+  if (sampling->get<bool>()) ABQ_RETURN_IF_ERROR(read_sampling(config, file, out));
+  return out;
 }
 
 Result<std::vector<int32_t>> self_test_tokens(const tokenizer::Tokenizer& tokenizer,

@@ -25,8 +25,9 @@ Result<std::unique_ptr<tokenizer::Tokenizer>> load_plan_tokenizer(const runtime:
 Status add_tokenizer(const ModelTokenizer& tokenizer, backend::ArtifactWriter& writer,
                      proto::Plan& plan);
 // Stop ids and sampling defaults from generation_config.json, stop ids from config.json without it.
-Status set_generation_defaults(const std::string& generation_config_json,
-                               const std::string& config_json, proto::Plan& plan);
+// InvalidArgument for values that no generation could use.
+Result<proto::GenerationDefaults> generation_defaults(const std::string& generation_config_json,
+                                                      const std::string& config_json);
 // The tokens that every artifact's self-test runs.
 Result<std::vector<int32_t>> self_test_tokens(const tokenizer::Tokenizer& tokenizer,
                                               int64_t context);

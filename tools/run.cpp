@@ -15,7 +15,7 @@ namespace {
 struct RunOptions {
   std::string artifact;
   std::string prompt;
-  std::string prompt_ids;
+  std::optional<std::string> prompt_ids;
   std::string device = "auto";
   int64_t new_tokens = 128;
   bool no_bos = false;
@@ -51,8 +51,8 @@ Result<std::vector<int32_t>> parse_ids(std::string_view text) {
 Result<std::vector<int32_t>> prompt_tokens(const RunOptions& options,
                                            const tokenizer::Tokenizer& tokenizer) {
   std::vector<int32_t> ids;
-  if (!options.prompt_ids.empty()) {
-    ABQ_ASSIGN_OR_RETURN(ids, parse_ids(options.prompt_ids));
+  if (options.prompt_ids) {
+    ABQ_ASSIGN_OR_RETURN(ids, parse_ids(*options.prompt_ids));
   } else {
     const auto special =
         options.no_bos ? tokenizer::SpecialTokens::kOmit : tokenizer::SpecialTokens::kAdd;
@@ -61,6 +61,7 @@ Result<std::vector<int32_t>> prompt_tokens(const RunOptions& options,
     ids = std::move(encoded).value();
   }
   if (ids.empty()) {
+    if (options.prompt_ids) return invalid_argument("--prompt-ids: empty; give at least one id");
     return invalid_argument("prompt: empty, and the tokenizer adds nothing to it; give -p TEXT");
   }
   return ids;
@@ -112,10 +113,11 @@ Status run(const RunOptions& options) {
   generation.sampling = sampling_options(options, defaults);
 
   // The cache is as long as needed; what does not fit the model's context is refused by generate().
-  const int64_t wanted = static_cast<int64_t>(prompt.size()) + options.new_tokens;
-  ABQ_ASSIGN_OR_RETURN(
-      const std::unique_ptr<runtime::Session> session,
-      engine->new_session({.max_tokens = std::min(wanted, plan->plan().model().context())}));
+  const int64_t context = plan->plan().model().context();
+  const int64_t wanted =
+      static_cast<int64_t>(prompt.size()) + std::min(options.new_tokens, context);
+  ABQ_ASSIGN_OR_RETURN(const std::unique_ptr<runtime::Session> session,
+                       engine->new_session({.max_tokens = std::min(wanted, context)}));
 
   tokenizer::StreamingDecoder decoder(*tokenizer);
   Status decode_status;

@@ -14,6 +14,10 @@ __attribute__((visibility("default"))) int abq_cuda_describe_devices(char* text,
   int count = 0;
   int driver = 0;
   cudaError_t error = cudaDriverGetVersion(&driver);
+  if (error == cudaSuccess && driver == 0) {
+    std::snprintf(text, size, "no driver on this machine");
+    return -static_cast<int>(cudaErrorInsufficientDriver);
+  }
   if (error == cudaSuccess) error = cudaGetDeviceCount(&count);
   size_t used = 0;
   text[0] = '\0';
