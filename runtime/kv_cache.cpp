@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "support/parallel.h"
+#include "support/status.h"
 
 namespace abq::runtime {
 namespace {
@@ -55,18 +56,27 @@ void for_row_blocks(int64_t rows, const Body& body) {
 }  // namespace
 
 KvStore::KvStore(int bits, int heads, int head_dim, int64_t capacity)
-    : bits_(bits), heads_(heads), head_dim_(head_dim) {
-  const int64_t rows = capacity * heads;
-  if (bits >= 16) {
-    floats_.resize(static_cast<size_t>(rows * head_dim));
+    : bits_(bits), heads_(heads), head_dim_(head_dim), capacity_(capacity) {}
+
+void KvStore::make_room(int64_t tokens) {
+  ABQ_CHECK(tokens <= capacity_);
+  // Twice what is there at least, so that copying stays cheap token by token.
+  const auto grow = [&](auto& values, int64_t per_token) {
+    const int64_t have = static_cast<int64_t>(values.size()) / per_token;
+    if (have >= tokens) return;
+    values.resize(static_cast<size_t>(std::clamp(2 * have, tokens, capacity_) * per_token));
+  };
+  if (bits_ >= 16) {
+    grow(floats_, static_cast<int64_t>(heads_) * head_dim_);
   } else {
-    codes_.resize(static_cast<size_t>(rows * head_bytes()));
-    params_.resize(static_cast<size_t>(rows));
+    grow(codes_, heads_ * head_bytes());
+    grow(params_, heads_);
   }
 }
 
 void KvStore::write(int64_t first, MatrixView<const float> rows) {
   const int64_t columns = static_cast<int64_t>(heads_) * head_dim_;
+  make_room(first + rows.rows);
   if (bits_ >= 16) {
     for (int64_t r = 0; r < rows.rows; ++r) {
       std::copy_n(rows.row(r), columns, floats_.data() + (first + r) * columns);
@@ -108,8 +118,10 @@ MatrixView<const float> KvStore::read(int64_t tokens, std::vector<float>& scratc
 }
 
 int64_t KvStore::memory_bytes() const {
-  return static_cast<int64_t>(floats_.size() * sizeof(float) + codes_.size() +
-                              params_.size() * sizeof(quant::AffineParams));
+  const int64_t row_bytes = bits_ >= 16
+                                ? head_dim_ * static_cast<int64_t>(sizeof(float))
+                                : head_bytes() + static_cast<int64_t>(sizeof(quant::AffineParams));
+  return capacity_ * heads_ * row_bytes;
 }
 
 }  // namespace abq::runtime

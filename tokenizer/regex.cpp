@@ -113,7 +113,9 @@ Result<Regex> Regex::build(std::string_view pattern, std::string_view shown, uns
 
 Result<Regex> Regex::compile(std::string_view pattern) {
   ABQ_ASSIGN_OR_RETURN(const std::string translated, translate(pattern));
-  return build(translated, pattern, PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE);
+  // \C matches single bytes: the next search would start inside a character.
+  return build(translated, pattern,
+               PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C);
 }
 
 Result<Regex> Regex::literal(std::string_view text) {

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "quant/affine.h"
 #include "support/random.h"
 
@@ -46,6 +48,26 @@ TEST_CASE("a cache of 16 bits returns what was written") {
   CHECK(scratch.empty());
   for (size_t i = 0; i < values.size(); ++i)
     CHECK(read.data[i] == values[i]);
+}
+
+TEST_CASE("a store for a context of millions costs what is written to it") {
+  constexpr int64_t kContext = int64_t{1} << 24;
+  constexpr int64_t kColumns = 32 * 128;
+  for (const int bits : {4, 16}) {
+    // Terabytes in all: more than any machine gives.
+    std::vector<KvStore> stores;
+    for (int i = 0; i < 64; ++i)
+      stores.emplace_back(bits, 32, 128, kContext);
+    std::vector<float> values = random_rows(3 * kColumns, 5);
+    KvStore& store = stores.back();
+    for (int64_t token = 0; token < 3; ++token)
+      store.write(token, {values.data() + token * kColumns, 1, kColumns});
+    std::vector<float> scratch;
+    const MatrixView<const float> read = store.read(3, scratch);
+    if (bits < 16) quant::fake_quantize_tokens({values.data(), 3 * 32, 128}, bits);
+    CHECK(std::equal(values.begin(), values.end(), read.data));
+    CHECK(store.memory_bytes() > kContext * kColumns / 2);
+  }
 }
 
 TEST_CASE("a later write at a position replaces the earlier one") {

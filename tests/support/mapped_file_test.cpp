@@ -1,6 +1,7 @@
 #include "support/mapped_file.h"
 
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -80,6 +81,16 @@ TEST_CASE("a missing file and a folder are refused by name") {
   CHECK(folder.code() == StatusCode::kIo);
   CHECK(folder.message() == "/: not a regular file");
   CHECK(read_text_file("/nonexistent").status().code() == StatusCode::kNotFound);
+}
+
+TEST_CASE("a pipe is refused at once, whether or not somebody writes to it") {
+  const std::string path =
+      (std::filesystem::temp_directory_path() / fmt::format("abq_pipe_{}", ::getpid())).string();
+  REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
+  const Status pipe = MappedFile::open(path).status();
+  std::filesystem::remove(path);
+  CHECK(pipe.code() == StatusCode::kIo);
+  CHECK(pipe.message() == path + ": not a regular file");
 }
 
 TEST_CASE("a text file is read whole") {

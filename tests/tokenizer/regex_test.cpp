@@ -68,6 +68,15 @@ TEST_CASE("class intersections, nested classes and negated words in a class are 
   }
 }
 
+TEST_CASE("a pattern that could stop inside a character is refused") {
+  for (const char* pattern : {"\\C", "a\\C+?", "(?=a\\K)"}) {
+    CAPTURE(pattern);
+    const Status status = Regex::compile(pattern).status();
+    CHECK(status.code() == StatusCode::kInvalidArgument);
+    CHECK(status.message().find(pattern) != std::string::npos);
+  }
+}
+
 TEST_CASE("catastrophic backtracking ends with an error, not a hang") {
   Result<Regex> regex = Regex::compile("(a+)+$");
   REQUIRE(regex.ok());

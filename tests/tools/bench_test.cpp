@@ -1,5 +1,9 @@
 #include <doctest/doctest.h>
 
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include "tests/common/tiny_artifact.h"
 #include "tests/tools/cli_support.h"
 
@@ -27,6 +31,21 @@ TEST_CASE("bench without anything to measure is refused") {
   check_refused(run_abq({"bench"}), {"--kernels"});
   check_refused(run_abq({"bench", "/no/such.abq"}), {"/no/such.abq"});
   check_refused(run_abq({"bench", "--kernels", "--schemes", "w9a9"}), {"w9a9"});
+}
+
+TEST_CASE("bench of kernels refuses sizes that no memory holds") {
+  for (const char* option : {"-m", "-n", "-k", "--rotate-mib"}) {
+    for (const char* value : {"0", "-1", "9223372036854775807"}) {
+      CAPTURE(option);
+      // Small in everything else: M is looked at last.
+      std::vector<std::string> arguments = {"bench", "--kernels"};
+      for (const char* other : {"-m", "-n", "-k", "--rotate-mib"}) {
+        const bool tested = std::string_view(other) == option;
+        arguments.insert(arguments.end(), {other, tested ? value : "1"});
+      }
+      check_refused(run_abq(arguments), {"expected 1 to 16777216"});
+    }
+  }
 }
 
 }  // namespace abq::test

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "tests/common/tiny_artifact.h"
+#include "tests/frontend/model_folder.h"
 #include "tests/tools/cli_support.h"
 
 namespace abq::test {
@@ -72,6 +73,33 @@ TEST_CASE("a folder without a model is refused by its path") {
       run_abq({"compile", empty.file(""), "-o", folder.file("m.abq"), "--scheme", "w4a8"}),
       {"config.json"});
   CHECK(folder.listing().empty());
+}
+
+TEST_CASE("generation settings that nothing could use are refused before any work") {
+  const frontend::testing::ModelFolder model;
+  const ScratchFolder folder;
+  const auto refused = [&](std::string_view settings,
+                           std::initializer_list<std::string_view> parts) {
+    CAPTURE(settings);
+    model.write("generation_config.json", settings);
+    const ProcessResult result =
+        run_abq({"compile", model.path(), "-o", folder.file("m.abq"), "--scheme", "w4a8"});
+    check_refused(result, parts);
+    CHECK(result.err.find("block ") == std::string::npos);
+    CHECK(folder.listing().empty());
+  };
+  refused(R"([1])", {"generation_config.json", "object"});
+  refused(R"({"eos_token_id": "end"})", {"eos_token_id", "end"});
+  refused(R"({"eos_token_id": [1, -1]})", {"eos_token_id", "-1"});
+  refused(R"({"eos_token_id": 4294967297})", {"eos_token_id", "4294967297"});
+  refused(R"({"do_sample": "yes"})", {"do_sample", "yes", "true or false"});
+  refused(R"({"do_sample": true, "temperature": -0.5})", {"temperature", "-0.5"});
+  refused(R"({"do_sample": true, "temperature": 1e300})", {"temperature", "1e+300"});
+  refused(R"({"do_sample": true, "temperature": "hot"})", {"temperature", "hot"});
+  refused(R"({"do_sample": true, "top_p": 1.5})", {"top_p", "1.5"});
+  refused(R"({"do_sample": true, "top_k": 2.5})", {"top_k", "2.5"});
+  refused(R"({"do_sample": true, "top_k": 99999999999})", {"top_k", "99999999999"});
+  refused(R"({"do_sample": true, "repetition_penalty": 0})", {"repetition_penalty", "0"});
 }
 
 TEST_CASE("an output that cannot be written is refused") {

@@ -90,6 +90,7 @@ TEST_CASE("run refuses a prompt that it cannot continue") {
   const std::string artifact = tiny_artifact("w4a8");
   check_refused(run_abq(run(artifact, {"-p", "caf\xC3", "-n", "4"})), {"prompt", "UTF-8", "3"});
   check_refused(run_abq(run(artifact, {"-p", "", "--no-bos"})), {"prompt", "empty"});
+  check_refused(run_abq(run(artifact, {"--prompt-ids", ""})), {"--prompt-ids", "empty"});
   check_refused(run_abq(run(artifact, {"--prompt-ids", "1,two"})), {"two", "not a token id"});
   check_refused(run_abq(run(artifact, {"--prompt-ids", "5,1024"})), {"1024"});
   check_refused(run_abq(run(artifact, {"--prompt-ids", "-1"})), {"-1"});
@@ -100,6 +101,8 @@ TEST_CASE("run refuses more tokens than the context has") {
   const std::string artifact = tiny_artifact("w4a8");
   check_refused(run_abq(run(artifact, {"--prompt-ids", "5,6,7", "-n", "510"})),
                 {"context", "3 prompt tokens", "510", "512", "509"});
+  check_refused(run_abq(run(artifact, {"--prompt-ids", "5,6,7", "-n", "9223372036854775807"})),
+                {"context", "9223372036854775807", "509"});
   const ProcessResult fits = run_abq(
       run(artifact, {"--prompt-ids", "5,6,7", "-n", "509", "--ignore-stop", "--print-ids"}));
   check_ok(fits);
