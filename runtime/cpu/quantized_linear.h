@@ -3,13 +3,14 @@
 //
 // At load the canonical packed rows (quant/packed_layout.h) are repacked into the layout that the
 // kernels read fastest; the canonical bytes are not needed afterwards. Three families:
-//   cpu.int8         codes are expanded to bytes on the way and multiplied with integer dot
-//   products
-//                    (AVX2, AVX-512 VNNI, AMX tiles);
+//   cpu.int8         codes are expanded to bytes on the way, integer dot products (AVX2, AVX-512
+//                    VNNI, AMX tiles)
 //   cpu.bits         AND + popcount over bit planes (AVX2, AVX-512 VPOPCNTDQ), per channel only,
-//                    preferred for the narrowest pairs;
-//   cpu.weight_only  float activations (A16) times expanded codes.
+//                    preferred for the narrowest pair
+//   cpu.weight_only  float activations (A16): few tokens in block fixed point, many through the
+//                    float GEMM
 // quant/gemm_variants.def lists them with their limits; the default choice is quant::select_gemm.
+// docs/kernels.md tells the whole story.
 //
 // Exactness. Per channel, the integer identity (quant/reference_gemm.h) is evaluated whole in int32
 // and rounded once per factor: the bits of y do not depend on M, the instruction set or the

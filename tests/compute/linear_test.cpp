@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 
 #include "compute_test_support.h"
 
@@ -96,6 +97,40 @@ TEST_CASE("a row of linear has the same bits among few rows, and among many rows
       level.device.linear({x.data(), first, w.cols}, w.view(), {some.data(), first, w.rows});
       level.device.linear({x.data(), second, w.cols}, w.view(), {all.data(), second, w.rows});
       CHECK(std::equal(some.begin(), some.begin() + first * w.rows, all.begin()));
+    }
+  }
+}
+
+class CopiedWeights final : public WeightSource {
+ public:
+  explicit CopiedWeights(const TypedMatrix& w) : w_(w) {}
+  int64_t rows() const override { return w_.rows; }
+  int64_t cols() const override { return w_.cols; }
+  void read(int64_t first_row, int64_t rows, int64_t first_col, int64_t cols, float* out,
+            int64_t stride) const override {
+    if (first_row % kRowStep != 0 || first_col % kColStep != 0) aligned_ = false;
+    for (int64_t r = 0; r < rows; ++r)
+      std::copy_n(w_.values.data() + (first_row + r) * w_.cols + first_col, cols, out + r * stride);
+  }
+  bool aligned() const { return aligned_; }
+
+ private:
+  const TypedMatrix& w_;
+  mutable std::atomic<bool> aligned_ = true;
+};
+
+TEST_CASE("linear from a weight source has the bits of linear from the same matrix") {
+  for (const Level& level : levels()) {
+    CAPTURE(level.name);
+    const TypedMatrix w(FloatType::kF32, 331, 600, 3);
+    for (int64_t m : {5, 67, 300}) {
+      const auto x = random_floats(m * w.cols, 4);
+      std::vector<float> expected(static_cast<size_t>(m * w.rows)), got(expected.size());
+      level.device.linear({x.data(), m, w.cols}, w.view(), {expected.data(), m, w.rows});
+      const CopiedWeights source(w);
+      level.device.linear({x.data(), m, w.cols}, source, {got.data(), m, w.rows});
+      CHECK(expected == got);
+      CHECK(source.aligned());
     }
   }
 }

@@ -38,7 +38,7 @@ void check_case(const quant::WeightSpec& spec, int64_t m, int64_t n, int64_t k, 
 }  // namespace
 
 TEST_CASE("weight only: every width and group equals the float product at every level") {
-  constexpr int64_t kTokens[] = {1, 2, 5, 8, 11, 12, 33};
+  constexpr int64_t kTokens[] = {1, 2, 5, 8, 11, 23, 24, 33};
   constexpr int64_t kInputs[] = {1, 31, 64, 100, 384, 1000, 2048};
   size_t step = 0;
   for (const CpuIsa isa : levels_here()) {
@@ -59,7 +59,7 @@ TEST_CASE("weight only: every width and group equals the float product at every 
 }
 
 TEST_CASE("weight only: the result bits do not depend on the number of threads") {
-  for (const int64_t m : {1, 20}) {
+  for (const int64_t m : {1, 20, 40}) {
     const TestWeights w = random_weights(9, {4, false, 128, false}, 300, 1024);
     const std::vector<float> x = random_values(4, m * 1024);
     auto linear = QuantizedLinear::prepare(w.stored(), 16);
@@ -73,6 +73,35 @@ TEST_CASE("weight only: the result bits do not depend on the number of threads")
     set_num_threads(0);
     CHECK(results[0] == results[1]);
     CHECK(results[0] == results[2]);
+  }
+}
+
+TEST_CASE(
+    "weight only: NaN and infinity stay in their token, tiny and huge tokens keep their size") {
+  constexpr int64_t kN = 6, kK = 256, kM = 5;
+  const TestWeights w = random_weights(3, {4, false, 0, false}, kN, kK);
+  const std::vector<float> x = random_values(5, kM * kK);
+  std::vector<float> base(static_cast<size_t>(kM * kN));
+  for (const CpuIsa isa : levels_here()) {
+    auto linear = QuantizedLinear::prepare(w.stored(), 16, isa);
+    REQUIRE(linear.ok());
+    std::vector<float> scaled = x;
+    for (int64_t j = 0; j < kK; ++j) {
+      scaled[static_cast<size_t>(1 * kK + j)] *= 0x1p-60f;
+      scaled[static_cast<size_t>(2 * kK + j)] *= 0x1p60f;
+    }
+    scaled[3 * kK + 7] = NAN;
+    scaled[4 * kK + 200] = INFINITY;
+    std::vector<float> y(static_cast<size_t>(kM * kN));
+    linear.value()->run_float({x.data(), kM, kK}, {base.data(), kM, kN});
+    linear.value()->run_float({scaled.data(), kM, kK}, {y.data(), kM, kN});
+    for (size_t r = 0; r < kN; ++r) {
+      CHECK(y[r] == base[r]);
+      CHECK(y[kN + r] == base[kN + r] * 0x1p-60f);
+      CHECK(y[2 * kN + r] == base[2 * kN + r] * 0x1p60f);
+      CHECK(!std::isfinite(y[3 * kN + r]));
+      CHECK(!std::isfinite(y[4 * kN + r]));
+    }
   }
 }
 
