@@ -21,10 +21,11 @@ TEST_CASE("bench of an artifact prints prefill and decode") {
 }
 
 TEST_CASE("bench of kernels checks and times each scheme") {
-  const ProcessResult result = run_abq({"bench", "--kernels", "--schemes", "w2a8,w4a16", "-m",
-                                        "1,8", "-n", "256", "-k", "512", "--rotate-mib", "1"});
+  const ProcessResult result =
+      run_abq({"bench", "--kernels", "--schemes", "w2a8,w4a16,w1a1,w8a8-g128", "-m", "1,32", "-n",
+               "256", "-k", "512", "--rotate-mib", "1"});
   check_ok(result);
-  check_contains(result.out, {"w2a8", "w4a16"});
+  check_contains(result.out, {"w2a8", "w4a16", "w1a1", "w8a8-g128"});
 }
 
 TEST_CASE("bench without anything to measure is refused") {
@@ -47,5 +48,13 @@ TEST_CASE("bench of kernels refuses sizes that no memory holds") {
     }
   }
 }
+
+// The sanitizer's allocator ends the process instead.
+#ifndef __SANITIZE_ADDRESS__
+TEST_CASE("running out of memory is an error like any other") {
+  check_refused(run_abq({"bench", "--kernels", "-n", "16777216", "-k", "16777216"}),
+                {"out of memory"});
+}
+#endif
 
 }  // namespace abq::test
