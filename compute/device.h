@@ -1,7 +1,8 @@
 // Dense float math on a device, for the passes, the reference interpreter and the float layers.
 //
-// One interface, one folder per device: cpu/ is fast, reference/ is the readable truth on Eigen. All matrices are row-major float32
-// unless said otherwise. Every function is deterministic: the same bits for any number of threads.
+// One interface, one folder per device: cpu/ is fast, reference/ is the readable truth on Eigen.
+// All matrices are row-major float32 unless said otherwise. Every function is deterministic: the
+// same bits for any number of threads.
 #pragma once
 
 #include <cstdint>

@@ -1,9 +1,10 @@
 // The reference interpreter: gives every op its meaning; passes, runtimes and tests are judged by
 // it.
 //
-// Floats go through compute::Device; quantized ops are evaluated from the dequantized values in
-// float32, an independent way to the result of the integer kernels. Modules must have passed
-// verify().
+// Floats go through compute::Device: on compute::reference_device() (Eigen, float64) nothing is
+// shared with what is judged; on the CPU device, the default, calibration is fast. Quantized ops
+// are evaluated from the dequantized values, an independent way to the result of the integer
+// kernels. Modules must have passed verify().
 #pragma once
 
 #include <functional>

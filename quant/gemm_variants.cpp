@@ -30,6 +30,12 @@ const FamilyLimits& limits_of(GemmFamily family) {
   return kLimits[static_cast<size_t>(family)];
 }
 
+Status check_depth(const GemmProblem& problem) {
+  if (problem.activation_bits > 8 || problem.k <= kMaxGemmDepth) return {};
+  return unsupported("K={}: expected at most {} with quantized activations; use a16", problem.k,
+                     kMaxGemmDepth);
+}
+
 }  // namespace
 
 std::span<const GemmFamily> gemm_families() {
@@ -60,6 +66,7 @@ Status can_run(GemmFamily family, const GemmProblem& problem) {
                        problem.activation_bits, limits.min_activation_bits,
                        limits.max_activation_bits);
   }
+  ABQ_RETURN_IF_ERROR(check_depth(problem));
   if (problem.spec.group_size != 0 && !limits.groups) {
     return unsupported("{}: weights in groups of {}; expected one scale per channel", limits.name,
                        problem.spec.group_size);
@@ -68,11 +75,11 @@ Status can_run(GemmFamily family, const GemmProblem& problem) {
 }
 
 Result<GemmFamily> select_gemm(const GemmProblem& problem) {
+  ABQ_RETURN_IF_ERROR(check_depth(problem));
   const int pair = problem.spec.code_bits() * problem.activation_bits;
-  Status reason;
   for (const GemmFamily family : kFamilies) {
-    reason = can_run(family, problem);
-    if (reason.ok() && pair <= limits_of(family).max_preferred_pair) return family;
+    if (pair <= limits_of(family).max_preferred_pair && can_run(family, problem).ok())
+      return family;
   }
   return unsupported(
       "weights of {} bits with activations of {} bits: no kernel; expected 1..8 bits "

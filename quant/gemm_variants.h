@@ -17,6 +17,9 @@ enum class GemmFamily {
 #undef ABQ_GEMM_FAMILY
 };
 
+// Largest K of a family with quantized activations: int32 holds the sum of a token's codes.
+inline constexpr int64_t kMaxGemmDepth = int64_t{1} << 23;
+
 // A linear layer y[M, N] = x[M, K] W[N, K]^T; every family takes any M.
 struct GemmProblem {
   WeightSpec spec;

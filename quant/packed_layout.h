@@ -46,8 +46,7 @@ struct PackedLayout {
 };
 
 // codes[K] <-> packed[row_bytes]; every code is below the number of levels. Packing zeroes the
-// padding. Unpacking refuses (Corrupt) nonzero
-// padding and words out of range (>= 125, >= 243).
+// padding. Unpacking refuses (Corrupt) nonzero padding and words out of range (>= 125, >= 243).
 void pack_row(const PackedLayout& layout, std::span<const uint8_t> codes,
               std::span<std::byte> packed);
 Status unpack_row(const PackedLayout& layout, std::span<const std::byte> packed,

@@ -38,6 +38,14 @@ TEST_CASE("a family refuses what it cannot run and says which limit is broken") 
         "cpu.bits: weights in groups of 64; expected one scale per channel");
   CHECK(can_run(GemmFamily::kWeightOnly, problem).message() ==
         "cpu.weight_only: activations of 8 bits; expected 16..16");
+  problem.k = kMaxGemmDepth + 128;
+  CHECK(can_run(GemmFamily::kInt8, problem).message() ==
+        "K=8388736: expected at most 8388608 with quantized activations; use a16");
+  CHECK(select_gemm(problem).status().message().find("K=8388736") == 0);
+  problem.activation_bits = 16;
+  CHECK(select_gemm(problem).ok());
+  problem.activation_bits = 8;
+  problem.k = 128;
   problem.spec.bits = 16;
   CHECK(can_run(GemmFamily::kInt8, problem).code() == StatusCode::kUnsupported);
   CHECK(select_gemm(problem).status().code() == StatusCode::kUnsupported);
