@@ -7,6 +7,7 @@
 #include <fstream>
 #include <map>
 
+#include "compute/reference/reference_device.h"
 #include "ir/text.h"
 #include "ir/verifier.h"
 #include "quant/affine.h"
@@ -147,9 +148,11 @@ TEST_CASE("the whole model equals the same model written out in float64") {
     const Module module = make_tiny_model(shape);
     REQUIRE(verify(module).ok());
     const std::vector<int32_t> tokens = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 23, 0};
-    const Result<Matrix> logits = Interpreter().logits(module, tokens);
-    REQUIRE_MESSAGE(logits.ok(), logits.status().message());
-    CHECK(relative_difference(*logits, naive_logits(module, shape, tokens)) < kTolerance);
+    for (const compute::Device* device : {&compute::cpu_device(), &compute::reference_device()}) {
+      const Result<Matrix> logits = Interpreter(*device).logits(module, tokens);
+      REQUIRE_MESSAGE(logits.ok(), logits.status().message());
+      CHECK(relative_difference(*logits, naive_logits(module, shape, tokens)) < kTolerance);
+    }
   }
 }
 
