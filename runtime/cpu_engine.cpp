@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "quant/gemm_variants.h"
 #include "runtime/cpu_session.h"
 #include "support/cpu_features.h"
 
@@ -15,6 +16,18 @@ std::vector<uint32_t> repacked_blobs(const proto::Step& step) {
   if (!step.has_bit_linear()) return {};
   const proto::QuantizedWeights& weights = step.bit_linear().weights();
   return {weights.codes(), weights.scales(), weights.zeros()};
+}
+
+// Ok when this build has the kernel family that the step names and it can run the step.
+Status check_kernel(const proto::Plan& plan, const proto::Step& step) {
+  if (!step.has_bit_linear()) return {};
+  const proto::Step::BitLinear& linear = step.bit_linear();
+  ABQ_ASSIGN_OR_RETURN(const quant::GemmFamily family, quant::parse_gemm_family(linear.kernel()));
+  const proto::Blob& codes = plan.blobs(static_cast<int>(linear.weights().codes()));
+  return quant::can_run(family, {.spec = weight_spec(linear.weights()),
+                                 .activation_bits = static_cast<int>(linear.activation_bits()),
+                                 .n = codes.shape(0),
+                                 .k = codes.shape(1)});
 }
 
 }  // namespace
@@ -42,6 +55,8 @@ Status CpuEngine::resolve_kernels() {
                              static_cast<int>(step.operation_case()));
     }
     factories_.push_back(factory);
+    if (const Status kernel = check_kernel(plan_->plan(), step); !kernel.ok())
+      missing += fmt::format("\n  {}: {}", step.name(), kernel.message());
   }
   if (missing.empty()) return {};
   return unsupported("{}: steps that this build cannot run on the CPU:{}", plan_->path(), missing);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <vector>
 
 namespace abq::runtime {
@@ -11,6 +12,15 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+Status check_finite(std::span<const float> logits) {
+  const auto bad =
+      std::find_if(logits.begin(), logits.end(), [](float v) { return !std::isfinite(v); });
+  if (bad == logits.end()) return {};
+  return internal_error(
+      "logit of token {} is {}; the model's activations left the range of float32",
+      bad - logits.begin(), *bad);
 }
 
 }  // namespace
@@ -38,6 +48,7 @@ Result<GenerationStats> generate(Session& session, std::span<const int32_t> prom
   std::vector<int32_t> history(prompt.begin(), prompt.end());
   const Clock::time_point decode_start = Clock::now();
   while (stats.new_tokens < options.max_new_tokens) {
+    ABQ_RETURN_IF_ERROR(check_finite(logits));
     const int32_t id = sampler.sample(logits, history);
     if (std::find(options.stop_ids.begin(), options.stop_ids.end(), id) != options.stop_ids.end()) {
       stats.reason = StopReason::kStopToken;

@@ -27,7 +27,8 @@ struct GenerationOptions {
 };
 
 // Calls `on_token` with each new token (a stop token is not passed on); false ends the generation.
-// InvalidArgument before anything runs when prompt and new tokens do not fit the session.
+// InvalidArgument before anything runs when prompt and new tokens do not fit the session; Internal
+// when a logit is NaN or Inf.
 Result<GenerationStats> generate(Session& session, std::span<const int32_t> prompt,
                                  const GenerationOptions& options,
                                  const std::function<bool(int32_t)>& on_token);

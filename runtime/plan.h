@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "proto/plan.pb.h"
+#include "quant/scheme.h"
 #include "support/mapped_file.h"
 #include "support/status.h"
 
@@ -15,7 +16,7 @@ namespace abq::runtime {
 // How much of the file is read before it is used.
 enum class Verify {
   kAll,   // every checksum and all padding: any flipped byte is found
-  kPlan,  // header and plan only; blobs are checked when the engine loads them
+  kPlan,  // header and plan only: for a file that this process has just written
 };
 
 // What the values of a blob must obey, from the steps that read it.
@@ -23,6 +24,9 @@ struct BlobContents {
   bool positive_floats = false;  // scales, rope frequencies: finite float32 above 0
   int max_byte = 255;            // zero points: at most the highest code of their weights
 };
+
+// The quantizer that a plan's record names.
+quant::WeightSpec weight_spec(const proto::QuantizedWeights& weights);
 
 class LoadedPlan {
  public:

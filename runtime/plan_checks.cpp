@@ -86,6 +86,8 @@ Status check_self_test(const proto::Plan& plan) {
     return corrupt("self-test: {} token ids, but {} logits", test.top_ids_size(),
                    test.top_logits_size());
   }
+  if (test.tokens_size() > 0 && test.top_ids_size() == 0)
+    return corrupt("self-test: {} tokens, but no logits to compare", test.tokens_size());
   for (const int32_t id : test.tokens())
     ABQ_RETURN_IF_ERROR(check_token(plan, "self-test", id));
   for (const int32_t id : test.top_ids())

@@ -122,7 +122,7 @@ Status OperationCheck::quantize_tokens(const proto::Step::QuantizeTokens& operat
   return {};
 }
 
-Result<quant::WeightSpec> weight_spec(const proto::QuantizedWeights& weights, int64_t k) {
+Result<quant::WeightSpec> checked_spec(const proto::QuantizedWeights& weights, int64_t k) {
   const uint32_t highest = weights.balanced() ? 2 : 8;
   if (weights.bits() < 1 || weights.bits() > highest) {
     return corrupt("weights have {} bits, expected 1 to {}{}", weights.bits(), highest,
@@ -131,10 +131,7 @@ Result<quant::WeightSpec> weight_spec(const proto::QuantizedWeights& weights, in
   // Compared as stored, before it becomes a signed number.
   if (weights.group_size() > k || (weights.group_size() != 0 && k % weights.group_size() != 0))
     return corrupt("group size {} does not divide K={}", weights.group_size(), k);
-  const quant::WeightSpec spec{.bits = static_cast<int>(weights.bits()),
-                               .balanced = weights.balanced(),
-                               .group_size = static_cast<int>(weights.group_size()),
-                               .symmetric = weights.symmetric()};
+  const quant::WeightSpec spec = weight_spec(weights);
   if (const Status status = quant::check_weight_spec(spec, k); !status.ok())
     return corrupt("{}", status.message());
   return spec;
@@ -167,7 +164,7 @@ Status OperationCheck::bit_linear(const proto::Step::BitLinear& operation) {
   const int64_t n = output().columns();
   const int64_t k = input(0).columns();
   const proto::QuantizedWeights& weights = operation.weights();
-  ABQ_ASSIGN_OR_RETURN(const quant::WeightSpec spec, weight_spec(weights, k));
+  ABQ_ASSIGN_OR_RETURN(const quant::WeightSpec spec, checked_spec(weights, k));
   ABQ_RETURN_IF_ERROR(check_codes(weights, spec));
   ABQ_RETURN_IF_ERROR(check_blob("scales", weights.scales(), kFloat32, {n, spec.groups(k)}));
   ABQ_RETURN_IF_ERROR(check_blob("zeros", weights.zeros(), {proto::U8}, {n, spec.groups(k)}));
@@ -228,6 +225,13 @@ Status OperationCheck::elementwise(int inputs) const {
 }
 
 }  // namespace
+
+quant::WeightSpec weight_spec(const proto::QuantizedWeights& weights) {
+  return {.bits = static_cast<int>(weights.bits()),
+          .balanced = weights.balanced(),
+          .group_size = static_cast<int>(weights.group_size()),
+          .symmetric = weights.symmetric()};
+}
 
 Status check_operation(const proto::Plan& plan, const proto::Step& step,
                        std::vector<BlobContents>* contents) {

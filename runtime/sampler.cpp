@@ -65,6 +65,8 @@ int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> 
 
   std::vector<double> weights(keep);
   const double top = scores[static_cast<size_t>(ids[0])];
+  // A penalty near 0 can carry a logit out of float32: then it has all of the probability.
+  if (!std::isfinite(top)) return ids[0];
   double total = 0;
   for (size_t i = 0; i < keep; ++i) {
     weights[i] = std::exp((scores[static_cast<size_t>(ids[i])] - top) / options_.temperature);

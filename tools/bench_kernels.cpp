@@ -120,17 +120,61 @@ RandomWeights random_weights(const quant::WeightSpec& spec, int64_t n, int64_t k
   return weights;
 }
 
+// Tokens whose results are checked: enough for the GEMM where it is what will be timed.
+MatrixView<const float> checked_tokens(MatrixView<const float> x) {
+  constexpr int64_t kTokens = 24;
+  return {x.data, std::min(x.rows, kTokens), x.cols};
+}
+
 // The integers of the kernel against the reference, on the first and the last token.
 Status check_integers(const runtime::QuantizedLinear& linear, const RandomWeights& weights,
-                      MatrixView<const float> x, int bits) {
+                      MatrixView<const float> x, int bits, bool planes) {
+  runtime::PackedTokens packed;
+  runtime::pack_tokens(x, bits, packed, cpu_isa(), planes);
+  const size_t row_sums = weights.codes.scales.size();
+  std::vector<int64_t> sums(static_cast<size_t>(x.rows) * row_sums);
+  linear.accumulate(packed, sums);
   for (const int64_t token : {int64_t{0}, x.rows - 1}) {
     const MatrixView<const float> row(x.row(token), 1, x.cols);
-    runtime::PackedTokens packed;
-    runtime::pack_tokens(row, bits, packed);
-    std::vector<int64_t> sums(weights.codes.scales.size());
-    linear.accumulate(packed, sums);
-    if (sums != quant::reference_code_products(quant::quantize_tokens(row, bits), weights.codes)) {
-      return internal_error("{}: integer sums differ from the reference", linear.kernel_name(1));
+    const std::vector<int64_t> expected =
+        quant::reference_code_products(quant::quantize_tokens(row, bits), weights.codes);
+    const auto got = sums.begin() + token * static_cast<int64_t>(row_sums);
+    if (!std::equal(expected.begin(), expected.end(), got)) {
+      return internal_error("{}: integer sums differ from the reference",
+                            linear.kernel_name(x.rows));
+    }
+  }
+  return {};
+}
+
+// The same for float activations, in float64 on the first outputs; the tolerance follows from the
+// norms of a float32 sum's operands.
+Status check_floats(const runtime::QuantizedLinear& linear, const RandomWeights& weights,
+                    MatrixView<const float> x) {
+  constexpr int64_t kOutputs = 8;
+  constexpr double kTolerance = 0x1p-20;
+  std::vector<float> values(static_cast<size_t>(x.rows * linear.n()));
+  const MatrixView<float> y(values.data(), x.rows, linear.n());
+  linear.run_float(x, y);
+  const quant::QuantizedWeights& codes = weights.codes;
+  const int64_t group = codes.k / codes.spec.groups(codes.k);
+  for (const int64_t token : {int64_t{0}, x.rows - 1}) {
+    for (int64_t n = 0; n < std::min(kOutputs, linear.n()); ++n) {
+      double sum = 0, x_norm = 0, w_norm = 0;
+      for (int64_t k = 0; k < codes.k; ++k) {
+        const size_t entry = static_cast<size_t>((n * codes.k + k) / group);
+        const double zero = static_cast<double>(codes.zeros[entry]) / codes.spec.zero_denominator();
+        const double w = static_cast<double>(codes.scales[entry]) *
+                         (codes.codes[static_cast<size_t>(n * codes.k + k)] - zero);
+        sum += w * x.row(token)[k];
+        w_norm += w * w;
+        x_norm += static_cast<double>(x.row(token)[k]) * x.row(token)[k];
+      }
+      const double bound = kTolerance * std::sqrt(x_norm * w_norm);
+      if (!(std::abs(y.row(token)[n] - sum) <= bound)) {
+        return internal_error("{}: y[{}, {}] is {}, the reference {} (tolerance {})",
+                              linear.kernel_name(x.rows), token, n, y.row(token)[n], sum, bound);
+      }
     }
   }
   return {};
@@ -187,12 +231,17 @@ Status bench_scheme(const std::string& text, int64_t m, MatrixView<const float> 
   double seconds = 0;
   double pack_seconds = 0;
   if (scheme.activation_bits >= 16) {
+    ABQ_RETURN_IF_ERROR(check_floats(*copies[0], weights, checked_tokens(x)));
     seconds = time_call([&](int64_t i) { copy(i).run_float(x, y); });
   } else {
-    ABQ_RETURN_IF_ERROR(check_integers(*copies[0], weights, x, scheme.activation_bits));
+    const int bits = scheme.activation_bits;
+    ABQ_ASSIGN_OR_RETURN(const quant::GemmFamily family,
+                         quant::select_gemm({scheme.weights, bits, options.n, options.k}));
+    const bool planes = family == quant::GemmFamily::kBits;
+    ABQ_RETURN_IF_ERROR(check_integers(*copies[0], weights, checked_tokens(x), bits, planes));
     runtime::PackedTokens tokens;
     pack_seconds =
-        time_call([&](int64_t) { runtime::pack_tokens(x, scheme.activation_bits, tokens); });
+        time_call([&](int64_t) { runtime::pack_tokens(x, bits, tokens, cpu_isa(), planes); });
     seconds = time_call([&](int64_t i) { copy(i).run(tokens, y); });
   }
   print_row(text, seconds, copies[0]->resident_bytes(), m, options, float_seconds, pack_seconds,

@@ -115,7 +115,7 @@ void pack_tokens(MatrixView<const float> x, int bits, PackedTokens& out, CpuIsa 
   out.planes_.resize(0);
   const int gemm_min = kernels_for(isa).gemm_min_tokens;
   if (gemm_min > 0 && x.rows >= gemm_min) out.make_panels();
-  if (with_planes || bits <= PackedTokens::kMaxPlaneBits) out.make_planes();
+  if (with_planes) out.make_planes();
 }
 
 }  // namespace abq::runtime

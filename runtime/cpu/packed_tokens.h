@@ -12,13 +12,10 @@ namespace abq::runtime {
 // Codes of M tokens with their scales, zero points and sums.
 //   codes    [M][padded K]                     rows padded with 0 to a multiple of 128
 //   panels   [M / 16][padded K / 4][16][4]     only when M is large enough for a GEMM
-//   planes   [M][bits][plane bytes]            only on request or for widths up to kMaxPlaneBits
+//   planes   [M][bits][plane bytes]            only on request: the bit kernels read them
 // All per-token arrays are padded with zeros to a multiple of 16 tokens.
 class PackedTokens {
  public:
-  // Widths whose bit planes are always made: those that the bit kernels are preferred for.
-  static constexpr int kMaxPlaneBits = 2;
-
   int bits() const { return bits_; }
   int64_t m() const { return m_; }
   int64_t k() const { return k_; }

@@ -1,21 +1,31 @@
 // Steps on quantized activations and weights.
-#include "runtime/cpu/quantized_linear.h"
+#include <algorithm>
 
+#include "runtime/cpu/quantized_linear.h"
 #include "runtime/cpu_steps/factories.h"
 
 namespace abq::runtime {
 namespace {
 
+// Whether a kernel that reads these tokens needs them as bit planes.
+bool planes_are_read(const proto::Plan& plan, uint32_t buffer) {
+  const std::string_view bits = quant::gemm_family_name(quant::GemmFamily::kBits);
+  return std::any_of(plan.steps().begin(), plan.steps().end(), [&](const proto::Step& step) {
+    return step.has_bit_linear() && step.inputs(0) == buffer && step.bit_linear().kernel() == bits;
+  });
+}
+
 class QuantizeTokensStep : public PreparedStep {
  public:
-  explicit QuantizeTokensStep(const proto::Step& step)
+  QuantizeTokensStep(const proto::Plan& plan, const proto::Step& step)
       : bits_(static_cast<int>(step.quantize_tokens().bits())),
         input_(step.inputs(0)),
-        output_(step.output()) {}
+        output_(step.output()),
+        with_planes_(planes_are_read(plan, output_)) {}
 
   void run(StepContext& context) const override {
-    pack_tokens(context.buffers->floats(input_, context.m), bits_,
-                context.buffers->tokens(output_));
+    pack_tokens(context.buffers->floats(input_, context.m), bits_, context.buffers->tokens(output_),
+                cpu_isa(), with_planes_);
   }
   std::string kernel_name(int64_t) const override { return "cpu.quantize_tokens"; }
 
@@ -23,6 +33,7 @@ class QuantizeTokensStep : public PreparedStep {
   int bits_;
   uint32_t input_;
   uint32_t output_;
+  bool with_planes_;
 };
 
 class BitLinearStep : public PreparedStep {
@@ -59,9 +70,9 @@ std::span<const T> blob_span(const LoadedPlan& plan, uint32_t index) {
 
 }  // namespace
 
-Result<std::unique_ptr<PreparedStep>> make_quantize_tokens(const LoadedPlan&,
+Result<std::unique_ptr<PreparedStep>> make_quantize_tokens(const LoadedPlan& plan,
                                                            const proto::Step& step) {
-  return std::unique_ptr<PreparedStep>(std::make_unique<QuantizeTokensStep>(step));
+  return std::unique_ptr<PreparedStep>(std::make_unique<QuantizeTokensStep>(plan.plan(), step));
 }
 
 Result<std::unique_ptr<PreparedStep>> make_bit_linear(const LoadedPlan& plan,
@@ -69,10 +80,7 @@ Result<std::unique_ptr<PreparedStep>> make_bit_linear(const LoadedPlan& plan,
   const proto::QuantizedWeights& weights = step.bit_linear().weights();
   const proto::Blob& codes = plan.plan().blobs(static_cast<int>(weights.codes()));
   StoredWeights stored;
-  stored.spec = {.bits = static_cast<int>(weights.bits()),
-                 .balanced = weights.balanced(),
-                 .group_size = static_cast<int>(weights.group_size()),
-                 .symmetric = weights.symmetric()};
+  stored.spec = weight_spec(weights);
   stored.layout = quant::PackedLayout::for_weights(stored.spec, codes.shape(0), codes.shape(1));
   stored.packed = plan.blob_bytes(weights.codes());
   stored.scales = blob_span<float>(plan, weights.scales());

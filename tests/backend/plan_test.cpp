@@ -389,6 +389,12 @@ TEST_CASE("hostile tokenizer, generation and self-test records are refused") {
                 "is not finite");
   check_hostile(
       [](Forge& f) {
+        f.plan.mutable_self_test()->clear_top_ids();
+        f.plan.mutable_self_test()->clear_top_logits();
+      },
+      "no logits to compare");
+  check_hostile(
+      [](Forge& f) {
         f.plan.mutable_model()->set_context(1);
         f.plan.mutable_self_test()->add_tokens(1);
       },

@@ -2,9 +2,41 @@
 
 #include <doctest/doctest.h>
 
+#include <cstring>
+#include <fstream>
+
+#include "proto/artifact_format.h"
+#include "support/checksum.h"
+#include "support/mapped_file.h"
 #include "tests/common/tiny_artifact.h"
 
 namespace abq::runtime {
+namespace {
+
+// The artifact of `scheme` whose plan names `kernel` (as long as the name it has) for every
+// quantized linear, with valid checksums.
+Result<std::shared_ptr<const Engine>> engine_with_kernel(const std::string& scheme,
+                                                         std::string_view kernel) {
+  std::string file = *read_text_file(test::tiny_artifact(scheme));
+  proto::ArtifactHeader header;
+  std::memcpy(&header, file.data(), sizeof(header));
+  constexpr std::string_view kPlanned = "cpu.int8";
+  REQUIRE(kernel.size() == kPlanned.size());
+  for (size_t at = header.plan_offset; (at = file.find(kPlanned, at)) != std::string::npos;)
+    file.replace(at, kernel.size(), kernel);
+  const auto bytes = std::as_bytes(std::span(file));
+  header.plan_checksum = checksum64(bytes.subspan(header.plan_offset, header.plan_size));
+  const auto header_bytes = std::as_bytes(std::span(&header, 1));
+  header.header_checksum = checksum64(header_bytes.first(header_bytes.size() - sizeof(uint64_t)));
+  std::memcpy(file.data(), &header, sizeof(header));
+  const std::string path = (test::temporary_dir() / "other_kernel.abq").string();
+  std::ofstream(path, std::ios::binary) << file;
+  ABQ_ASSIGN_OR_RETURN(std::shared_ptr<const LoadedPlan> plan,
+                       LoadedPlan::open(path, Verify::kAll));
+  return Engine::create(std::move(plan), {.device = DeviceKind::kCpu});
+}
+
+}  // namespace
 
 TEST_CASE("device names are parsed, others are refused with the list") {
   CHECK(*parse_device_kind("auto") == DeviceKind::kAuto);
@@ -36,6 +68,23 @@ TEST_CASE("narrow weights take less memory than wide ones") {
   const int64_t two = test::tiny_engine("w2a8")->weight_bytes();
   const int64_t eight = test::tiny_engine("w8a8")->weight_bytes();
   CHECK(two < eight);
+}
+
+TEST_CASE("a plan may name the bit kernels for tokens of any width") {
+  const auto bits = engine_with_kernel("w4a8-kv8", "cpu.bits");
+  REQUIRE_MESSAGE(bits.ok(), bits.status().to_string());
+  const std::vector<int32_t> tokens = test::sample_tokens(20);
+  const auto run = [&](const Engine& engine) { return *(*engine.new_session({}))->run(tokens); };
+  // Both families evaluate the integer identity exactly and round once per factor.
+  CHECK(run(**bits) == run(*test::tiny_engine("w4a8-kv8")));
+}
+
+TEST_CASE("kernels that this build lacks or cannot run are reported together") {
+  const std::string unknown = engine_with_kernel("w4a8-kv8", "cpu.int9").status().message();
+  CHECK(unknown.find("layers.0.attn.q: kernel family 'cpu.int9': unknown") != std::string::npos);
+  CHECK(unknown.find("layers.1.mlp.down: kernel family") != std::string::npos);
+  const std::string groups = engine_with_kernel("w4a8-g32", "cpu.bits").status().message();
+  CHECK(groups.find("cpu.bits: weights in groups of 32") != std::string::npos);
 }
 
 }  // namespace abq::runtime

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <limits>
 
 #include "tests/common/tiny_artifact.h"
@@ -23,7 +24,30 @@ std::vector<int32_t> generate_ids(const Engine& engine, std::span<const int32_t>
   return ids;
 }
 
+// A session whose logits are what a model with overflowing activations gives.
+class BrokenSession : public Session {
+ public:
+  int64_t position() const override { return 0; }
+  int64_t capacity() const override { return 16; }
+  void reset() override {}
+  Result<std::vector<float>> run(std::span<const int32_t>) override {
+    return std::vector<float>{0.0f, NAN, 1.0f};
+  }
+  Status run_all(std::span<const int32_t>, const LogitsConsumer&) override { return {}; }
+  int64_t memory_bytes() const override { return 0; }
+};
+
 }  // namespace
+
+TEST_CASE("logits that are no numbers end generation with the token that has them") {
+  BrokenSession session;
+  const std::vector<int32_t> prompt = {1};
+  const auto result =
+      generate(session, prompt, {.max_new_tokens = 2, .sampling = {.temperature = 1.0f}},
+               [](int32_t) { return true; });
+  REQUIRE_FALSE(result.ok());
+  CHECK(result.status().message().find("logit of token 1 is nan") != std::string::npos);
+}
 
 TEST_CASE("generation ends after the asked number of tokens") {
   const auto engine = test::tiny_engine("w4a8-kv8");

@@ -79,4 +79,11 @@ TEST_CASE("sampling options out of range are refused by name") {
   CHECK(message({.repetition_penalty = 0.0f}).find("repetition penalty") != std::string::npos);
 }
 
+TEST_CASE("a penalty that carries a logit out of float32 leaves that token the only choice") {
+  Sampler sampler({.temperature = 1.0f, .repetition_penalty = 1e-38f});
+  const std::vector<float> logits = {1.0f, 50.0f, 2.0f};
+  const std::vector<int32_t> history = {1};
+  CHECK(sampler.sample(logits, history) == 1);
+}
+
 }  // namespace abq::runtime
