@@ -106,8 +106,8 @@ class PassManager {
   struct Options {
     bool verify_each = true;
     std::string print_after;  // pass name, "all", or empty
-    std::string
-        reproducer_dir;  // where the last good IR is written when a pass fails; empty = nowhere
+    // Where the last good IR is written when a pass fails; empty = nowhere.
+    std::string reproducer_dir;
   };
 
   explicit PassManager(Options options) : options_(std::move(options)) {}
@@ -118,9 +118,9 @@ class PassManager {
   void add(std::string name, std::unique_ptr<Pass> pass);
   // Graph passes that come before the first block pass run on the module first; then block passes
   // block by block (each verified, handed to `sink`, freed); graph passes after them run last, and
-  // one between block passes is InvalidArgument. A failure carries the name of the pass and the
-  // block, and where the reproducer is. Without a sink the blocks keep their tensors. The float
-  // stream is freed after the last block.
+  // one between block passes is InvalidArgument, and so is a print_after that names none of them.
+  // A failure carries the name of the pass and the block, and where the reproducer is. Without a
+  // sink the blocks keep their tensors. The float stream is freed after the last block.
   Status run(ir::Module& module, PassContext& context, const BlockSink& sink = {},
              const Progress& progress = {});
   // Wall time per pass, in pipeline order.
@@ -133,6 +133,7 @@ class PassManager {
   };
 
   Status check_order() const;
+  Status check_print_after() const;
   Status run_block_passes(std::span<Entry> passes, ir::Module& module, PassContext& context,
                           const BlockSink& sink, const Progress& progress);
   // `block` is null for a graph pass.

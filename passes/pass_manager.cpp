@@ -1,4 +1,4 @@
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
@@ -67,9 +67,21 @@ Status PassManager::check_order() const {
   return {};
 }
 
+Status PassManager::check_print_after() const {
+  const std::string& name = options_.print_after;
+  if (name.empty() || name == "all") return {};
+  std::vector<std::string_view> names;
+  for (const Entry& entry : entries_)
+    names.push_back(entry.name);
+  if (std::find(names.begin(), names.end(), name) != names.end()) return {};
+  return invalid_argument("print-after '{}': no such pass here; expected all, {}", name,
+                          fmt::join(names, ", "));
+}
+
 Status PassManager::run(ir::Module& module, PassContext& context, const BlockSink& sink,
                         const Progress& progress) {
   ABQ_RETURN_IF_ERROR(check_order());
+  ABQ_RETURN_IF_ERROR(check_print_after());
   timings_.clear();
   for (const Entry& entry : entries_)
     timings_.push_back({entry.name, 0});

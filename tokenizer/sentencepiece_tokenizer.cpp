@@ -118,6 +118,10 @@ class SentencePieceStream : public TextStream {
     context_.insert(context_.end(), waiting_.begin(), waiting_.end());
     waiting_.clear();
     ABQ_ASSIGN_OR_RETURN(const std::string text, tokenizer_.text_of(context_));
+    // A model may carry rules that rewrite decoded text; they must leave its beginning alone.
+    if (!text.starts_with(before)) {
+      return unsupported("sentencepiece: the model rewrites earlier text while it decodes");
+    }
     if (!text.empty() && tokenizer_.anchor()) context_ = {*tokenizer_.anchor()};
     return text.substr(before.size());
   }

@@ -101,6 +101,18 @@ TEST_CASE("a graph pass between block passes is refused with where to put it") {
         "blocks; move it before calibrate or after quantize");
 }
 
+TEST_CASE("printing after a pass that is not in the pipeline is refused with those that are") {
+  ir::Module module = make_test_model();
+  PassContext context;
+  Log log;
+  PassManager manager({.print_after = "quantise", .reproducer_dir = {}});
+  manager.add("one", std::make_unique<LoggingGraphPass>("one", log));
+  manager.add("two", std::make_unique<LoggingBlockPass>("two", log));
+  const Status status = manager.run(module, context);
+  CHECK(status.message() == "print-after 'quantise': no such pass here; expected all, one, two");
+  CHECK(log.empty());
+}
+
 TEST_CASE("a failing pass is named with its block, and the last good IR is written") {
   const TemporaryFolder folder;
   ir::Module module = make_test_model();
