@@ -1,42 +1,54 @@
 #include "frontend/json.h"
 
 #include <algorithm>
-#include <set>
+#include <optional>
+#include <unordered_set>
 #include <vector>
 
 namespace abq::frontend {
 namespace {
 
-constexpr int kMaxDepth = 64;
+constexpr size_t kMaxDepth = 64;
 constexpr size_t kMaxShownCharacters = 60;
 
-// Watches the parser for what the finished value no longer shows.
-struct ParseWatch {
-  std::vector<std::set<std::string>> keys;  // by depth of the open object
-  std::string duplicate;
-  bool has_duplicate = false;
+// Reads JSON without building it and finds what the built value no longer shows. (The library's
+// parser with a callback finds the same, in time quadratic in the number of members.)
+struct Watch : Json::json_sax_t {
+  std::vector<std::unordered_set<std::string>> keys;  // of each open object; empty for an array
+  std::optional<std::string> duplicate;
   bool too_deep = false;
+  size_t error_byte = 0;
+  std::string number_error;  // a number out of double's range
 
-  // False drops the value (the parse goes on, without recursion).
-  bool operator()(int depth, Json::parse_event_t event, const Json& value) {
-    if (depth > kMaxDepth) {
-      too_deep = true;
-      return false;
-    }
-    const size_t level = static_cast<size_t>(depth);
-    if (event == Json::parse_event_t::object_start) {
-      keys.resize(level + 1);
-      keys[level].clear();
-    } else if (event == Json::parse_event_t::key && !has_duplicate) {
-      // Inside an object the parser counts one level more than at its start.
-      const auto& key = value.get_ref<const std::string&>();
-      if (!keys[level - 1].insert(key).second) {
-        has_duplicate = true;
-        duplicate = key;
-      }
-    }
+  bool open() {
+    too_deep = keys.size() > kMaxDepth;
+    keys.emplace_back();
+    return !too_deep;
+  }
+  bool close() {
+    keys.pop_back();
     return true;
   }
+  bool start_object(size_t) override { return open(); }
+  bool start_array(size_t) override { return open(); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+  bool key(std::string& name) override {
+    if (!duplicate && !keys.back().insert(name).second) duplicate = name;
+    return true;
+  }
+  bool parse_error(size_t position, const std::string&, const Json::exception& error) override {
+    error_byte = position;
+    if (dynamic_cast<const Json::parse_error*>(&error) == nullptr) number_error = error.what();
+    return false;
+  }
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(int64_t) override { return true; }
+  bool number_unsigned(uint64_t) override { return true; }
+  bool number_float(double, const std::string&) override { return true; }
+  bool string(std::string&) override { return true; }
+  bool binary(Json::binary_t&) override { return true; }
 };
 
 std::string line_and_column(std::string_view text, size_t byte) {
@@ -59,24 +71,23 @@ std::string describe(const Json& value) {
 }
 
 Result<Json> parse_json_object(std::string_view text, std::string_view name, StatusCode code) {
-  ParseWatch watch;
-  Json value;
-  try {
-    value = Json::parse(text.begin(), text.end(), std::ref(watch));
-  } catch (const Json::parse_error& error) {
-    return Status(code,
-                  fmt::format("{}: not valid JSON at {}", name, line_and_column(text, error.byte)));
-  } catch (const Json::exception& error) {
-    // Numbers out of double's range.
-    return Status(code, fmt::format("{}: not usable JSON: {}", name, error.what()));
-  }
+  Watch watch;
+  const bool parsed = Json::sax_parse(text.begin(), text.end(), &watch);
   if (watch.too_deep) {
     return Status(code, fmt::format("{}: JSON nested deeper than {} levels", name, kMaxDepth));
   }
-  if (watch.has_duplicate) {
-    return Status(code, fmt::format("{}: key {} occurs twice in one object", name,
-                                    describe(Json(watch.duplicate))));
+  if (!watch.number_error.empty()) {
+    return Status(code, fmt::format("{}: not usable JSON: {}", name, watch.number_error));
   }
+  if (!parsed) {
+    return Status(code, fmt::format("{}: not valid JSON at {}", name,
+                                    line_and_column(text, watch.error_byte)));
+  }
+  if (watch.duplicate) {
+    return Status(code, fmt::format("{}: key {} occurs twice in one object", name,
+                                    describe(Json(*watch.duplicate))));
+  }
+  Json value = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
   if (!value.is_object()) {
     return Status(code, fmt::format("{}: expected a JSON object, got {}", name, describe(value)));
   }

@@ -64,10 +64,16 @@ Status Normalizer::append(const JsonNode& node, int depth) {
 }
 
 Result<std::string> Normalizer::apply(std::string text) const {
+  const size_t given = text.size();
+  const size_t limit = max_rewritten_size(text);
   for (const auto& step : steps_) {
     Result<std::string> next = step->apply(std::move(text));
     if (!next.ok()) return next.status();
     text = std::move(next).value();
+    if (text.size() > limit) {
+      return invalid_argument("normalizer: {} bytes became {}, more than the {} that are allowed",
+                              given, text.size(), limit);
+    }
   }
   return text;
 }

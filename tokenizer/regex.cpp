@@ -157,6 +157,11 @@ Result<std::vector<Match>> Regex::find_all(std::string_view text) const {
 Result<std::string> replace_all(const Regex& regex, std::string_view text,
                                 std::string_view replacement) {
   ABQ_ASSIGN_OR_RETURN(const std::vector<Match> matches, regex.find_all(text));
+  if (matches.size() * replacement.size() > max_rewritten_size(text)) {
+    return invalid_argument(
+        "replacing {} matches by {} bytes each would make more than {} bytes of a text of {}",
+        matches.size(), replacement.size(), max_rewritten_size(text), text.size());
+  }
   std::string out;
   size_t done = 0;
   for (const Match& match : matches) {

@@ -40,7 +40,14 @@ class Regex {
   std::shared_ptr<const Program> program_;
 };
 
-// `text` with every match replaced by `replacement`, taken literally.
+// Bytes that rewriting `text` may give: far above what any model's rules make, and a bound for
+// rules that double the text again and again.
+inline size_t max_rewritten_size(std::string_view text) {
+  return 64 * text.size() + 65536;
+}
+
+// `text` with every match replaced by `replacement`, taken literally. InvalidArgument when that
+// would go beyond max_rewritten_size.
 Result<std::string> replace_all(const Regex& regex, std::string_view text,
                                 std::string_view replacement);
 

@@ -1,5 +1,7 @@
 #include "tokenizer/json_tokenizer.h"
 
+#include <nlohmann/json.hpp>
+
 #include "tests/tokenizer/fixtures.h"
 
 namespace abq::tokenizer {
@@ -53,6 +55,25 @@ TEST_CASE("text that is not UTF-8 is refused with the offset") {
   REQUIRE(tokenizer.ok());
   check_refusal((*tokenizer)->encode("abc\xFF", SpecialTokens::kOmit).status(),
                 StatusCode::kInvalidArgument, {"0xff", "offset 3"});
+}
+
+TEST_CASE("normalizers that double the text again and again are refused") {
+  nlohmann::json json = nlohmann::json::parse(small_json());
+  const nlohmann::json twice = {
+      {"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}};
+  json["normalizer"] = {{"type", "Sequence"},
+                        {"normalizers", std::vector<nlohmann::json>(40, twice)}};
+  Result<std::unique_ptr<Tokenizer>> tokenizer = load_json(json.dump());
+  REQUIRE_MESSAGE(tokenizer.ok(), tokenizer.status().to_string());
+  CHECK((*tokenizer)->encode("b", SpecialTokens::kOmit).ok());
+  check_refusal((*tokenizer)->encode("aaaa", SpecialTokens::kOmit).status(),
+                StatusCode::kInvalidArgument, {"normalizer"});
+  json["normalizer"] = twice;
+  json["normalizer"]["content"] = std::string(100000, 'a');
+  tokenizer = load_json(json.dump());
+  REQUIRE_MESSAGE(tokenizer.ok(), tokenizer.status().to_string());
+  check_refusal((*tokenizer)->encode("aaaa", SpecialTokens::kOmit).status(),
+                StatusCode::kInvalidArgument, {"replacing 4 matches"});
 }
 
 TEST_CASE("bytes that are not JSON are refused with the place") {
