@@ -134,6 +134,39 @@ int check_gates(const EvalOptions& options, const runtime::Perplexity& result,
   return code;
 }
 
+// What was measured, how, and what came out.
+struct Evaluation {
+  const EvalOptions& options;
+  const runtime::Engine& engine;
+  runtime::Convention convention;
+  size_t tokens;
+  runtime::Perplexity result;
+  const Divergence* divergence;  // null without a reference
+  double seconds;
+};
+
+void print_evaluation(const Evaluation& e) {
+  const proto::Recipe& recipe = e.engine.plan().plan().recipe();
+  print_out("artifact     {} ({}, method {})\n", e.options.artifact, recipe.scheme(),
+            recipe.method());
+  print_out("text         {} ({} tokens, no BOS)\n", e.options.text_file, e.tokens);
+  print_out(
+      "convention   {}: windows of {} from the start, no overlap, rest dropped, all but the "
+      "first token scored\n",
+      e.convention.name(), e.convention.context);
+  print_out("device       {}, {} threads\n", e.engine.device_name(), num_threads());
+  print_out("scored       {} tokens in {} windows, {}\n", e.result.scored_tokens, e.result.windows,
+            human_seconds(e.seconds));
+  print_out("nll          {:.6f}\n", e.result.mean_nll);
+  print_out("perplexity   {:.4f}\n", e.result.perplexity);
+  if (e.divergence == nullptr) return;
+  const double positions = static_cast<double>(e.divergence->positions);
+  print_out("KL           {:.6f} nats per token against {}\n", e.divergence->kl / positions,
+            e.options.reference_dir);
+  print_out("top-1        {:.3f} % of positions agree\n",
+            100.0 * static_cast<double>(e.divergence->same_top) / positions);
+}
+
 Result<int> evaluate(const EvalOptions& options) {
   if (options.max_kl > 0 && options.reference_dir.empty()) {
     return invalid_argument("--max-kl needs the float model: give --reference MODEL_DIR");
@@ -178,26 +211,8 @@ Result<int> evaluate(const EvalOptions& options) {
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
-  print_out("artifact     {} ({}, method {})\n", options.artifact, plan->plan().recipe().scheme(),
-            plan->plan().recipe().method());
-  print_out("text         {} ({} tokens, no BOS)\n", options.text_file, tokens.size());
-  print_out(
-      "convention   {}: windows of {} from the start, no overlap, rest dropped, all but the "
-      "first token scored\n",
-      convention.name(), convention.context);
-  print_out("device       {}, {} threads\n", engine->device_name(), num_threads());
-  print_out("scored       {} tokens in {} windows, {}\n", result.scored_tokens, result.windows,
-            human_seconds(seconds));
-  print_out("nll          {:.6f}\n", result.mean_nll);
-  print_out("perplexity   {:.4f}\n", result.perplexity);
   const Divergence* divergence = reference ? &reference->total() : nullptr;
-  if (divergence != nullptr) {
-    const double positions = static_cast<double>(divergence->positions);
-    print_out("KL           {:.6f} nats per token against {}\n", divergence->kl / positions,
-              options.reference_dir);
-    print_out("top-1        {:.3f} % of positions agree\n",
-              100.0 * static_cast<double>(divergence->same_top) / positions);
-  }
+  print_evaluation({options, *engine, convention, tokens.size(), result, divergence, seconds});
   return check_gates(options, result, divergence);
 }
 

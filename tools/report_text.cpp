@@ -28,6 +28,12 @@ Json quality_json(const proto::Quality& quality) {
           {"max_error", quality.max_error()}};
 }
 
+// Codes with their padding, scales and zero points.
+double bits_per_weight(const proto::LayerReport& layer) {
+  const double weights = static_cast<double>(layer.n()) * static_cast<double>(layer.k());
+  return 8.0 * static_cast<double>(layer.packed_bytes() + layer.parameter_bytes()) / weights;
+}
+
 Json layer_json(const proto::LayerReport& layer) {
   Json json = {{"name", layer.name()},
                {"scheme", layer.scheme()},
@@ -36,6 +42,7 @@ Json layer_json(const proto::LayerReport& layer) {
                {"encoding", layer.encoding()},
                {"packed_bytes", layer.packed_bytes()},
                {"parameter_bytes", layer.parameter_bytes()},
+               {"bits_per_weight", bits_per_weight(layer)},
                {"kernel", layer.kernel()},
                {"clip_low", layer.clip_low()},
                {"clip_high", layer.clip_high()},
@@ -104,15 +111,16 @@ void print_layers(const proto::Plan& plan) {
   for (const proto::LayerReport& layer : plan.report().layers()) {
     width = std::max(width, layer.name().size());
   }
-  print_out("{:<{}}  {:>12}  {:<12} {:<8} {:>10}  {:>8} {:>8} {:>9}", "layer", width, "N x K",
-            "scheme", "encoding", "bytes", "w SQNR", "w cos", "w max err");
+  print_out("{:<{}}  {:>12}  {:<12} {:<8} {:>10} {:>6}  {:>8} {:>8} {:>9}", "layer", width, "N x K",
+            "scheme", "encoding", "bytes", "bits", "w SQNR", "w cos", "w max err");
   if (calibrated) print_out("  {:>8} {:>8} {:>8}", "y SQNR", "y cos", "outlier");
   print_out("  kernel\n");
   for (const proto::LayerReport& layer : plan.report().layers()) {
-    print_out("{:<{}}  {:>12}  {:<12} {:<8} {:>10}  {:>8} {:>8.5f} {:>9.3g}", layer.name(), width,
-              fmt::format("{} x {}", layer.n(), layer.k()), layer.scheme(), layer.encoding(),
-              layer.packed_bytes() + layer.parameter_bytes(), decibels(layer.weight().sqnr_db()),
-              layer.weight().cosine(), layer.weight().max_error());
+    print_out("{:<{}}  {:>12}  {:<12} {:<8} {:>10} {:>6.3f}  {:>8} {:>8.5f} {:>9.3g}", layer.name(),
+              width, fmt::format("{} x {}", layer.n(), layer.k()), layer.scheme(), layer.encoding(),
+              layer.packed_bytes() + layer.parameter_bytes(), bits_per_weight(layer),
+              decibels(layer.weight().sqnr_db()), layer.weight().cosine(),
+              layer.weight().max_error());
     if (calibrated) {
       print_out("  {:>8} {:>8.5f} {:>8.1f}", decibels(layer.output().sqnr_db()),
                 layer.output().cosine(), layer.outlier_ratio());
@@ -140,6 +148,9 @@ std::string report_json(const proto::Plan& plan, int64_t file_size) {
                         {{"scheme", plan.recipe().scheme()},
                          {"method", plan.recipe().method()},
                          {"clip_search", plan.recipe().clip_search()},
+                         {"smooth_alpha", plan.recipe().smooth_alpha()},
+                         {"calibration_windows", plan.recipe().calibration().windows()},
+                         {"calibration_context", plan.recipe().calibration().context()},
                          {"seed", plan.recipe().seed()},
                          {"overrides", overrides}}},
                        {"file_bytes", file_size},
