@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 
+#include "compute/cpu/kernels.h"
 #include "compute/device.h"
 #include "quant/reference_gemm.h"
 #include "runtime/cpu/quantized_linear.h"
@@ -68,20 +69,12 @@ double read_seconds(const std::vector<float>& values) {
   const int64_t count = static_cast<int64_t>(values.size());
   const int64_t blocks = (count + kBlock - 1) / kBlock;
   std::vector<float> sums(static_cast<size_t>(blocks));
+  const compute::Kernels& kernels = *compute::kernels_for(cpu_isa());
   const auto read = [&](int64_t) {
     parallel_for(blocks, [&](int64_t b) {
-      const float* begin = values.data() + b * kBlock;
-      const int64_t size = std::min(kBlock, count - b * kBlock);
-      // Sixteen sums: four vectors at baseline SSE, enough to keep loads in flight.
-      float partial[16] = {};
-      for (int64_t i = 0; i + 16 <= size; i += 16) {
-        for (int64_t j = 0; j < 16; ++j)
-          partial[j] += begin[i + j];
-      }
-      float total = 0;
-      for (const float value : partial)
-        total += value;
-      sums[static_cast<size_t>(b)] = total;
+      const int64_t begin = b * kBlock;
+      sums[static_cast<size_t>(b)] =
+          kernels.sum(values.data() + begin, std::min(kBlock, count - begin));
     });
   };
   return time_median(1, read);

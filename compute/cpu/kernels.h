@@ -96,6 +96,8 @@ struct Kernels {
   // attention_row_scratch() floats.
   void (*attention_row)(const AttentionBlock& block);
   void (*to_float)(FloatType type, const void* in, int64_t count, float* out);
+  // The sum of `count` floats, read as fast as memory gives them: the floor of benchmarks.
+  float (*sum)(const float* values, int64_t count);
 };
 
 // The table of a level; null where this build has none. kAmx shares the table of kAvx512. Calling

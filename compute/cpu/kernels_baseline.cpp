@@ -9,6 +9,6 @@ namespace abq::compute::baseline {
 
 const Kernels kKernels = {kMicroRows,      kMicroCols,    gemm_tile, gemv,
                           rms_norm,        silu_mul,      add,       rope,
-                          attention_block, attention_row, to_float};
+                          attention_block, attention_row, to_float,  sum};
 
 }  // namespace abq::compute::baseline

@@ -82,6 +82,21 @@ TEST_CASE("add is exact on strided rows") {
   }
 }
 
+TEST_CASE("sum adds every float once, at every length") {
+  for (const Level& level : levels()) {
+    CAPTURE(level.name);
+    for (int64_t count : {0, 1, 63, 64, 127, 128, 129, 1000}) {
+      std::vector<float> values(static_cast<size_t>(count));
+      for (size_t i = 0; i < values.size(); ++i)
+        values[i] = static_cast<float>(i % 97);  // whole numbers: any order gives the same sum
+      float expected = 0.0f;
+      for (const float value : values)
+        expected += value;
+      CHECK(level.kernels->sum(values.data(), count) == expected);
+    }
+  }
+}
+
 TEST_CASE("rope turns each pair by its angle, at large positions too") {
   for (const Level& level : levels()) {
     CAPTURE(level.name);

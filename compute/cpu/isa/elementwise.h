@@ -48,6 +48,26 @@ void add(const float* a, const float* b, int64_t count, float* y) {
     y[i] = a[i] + b[i];
 }
 
+float sum(const float* values, int64_t count) {
+  // As many loads in flight as the matrix-vector product has, and its way of asking ahead.
+  constexpr int64_t kAhead = 2048;
+  Float partial[8] = {};
+  int64_t i = 0;
+  for (; i + 8 * kLanes <= count; i += 8 * kLanes) {
+#pragma GCC unroll 8
+    for (int u = 0; u < 8; ++u) {
+      if (u * kLanes % 16 == 0) __builtin_prefetch(values + i + u * kLanes + kAhead);
+      partial[u] += load(values + i + u * kLanes);
+    }
+  }
+  float total = 0.0f;
+  for (int u = 0; u < 8; ++u)
+    total += sum_lanes(partial[u]);
+  for (; i < count; ++i)
+    total += values[i];
+  return total;
+}
+
 void rope(float* x, int64_t heads, int64_t head_dim, const float* cosines, const float* sines) {
   const int64_t half = head_dim / 2;
   for (int64_t h = 0; h < heads; ++h) {
