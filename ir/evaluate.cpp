@@ -1,9 +1,11 @@
 // One function per op: what it computes.
+#include <algorithm>
 #include <numeric>
 
 #include "ir/interpreter.h"
 #include "ir/weight_access.h"
 #include "quant/affine.h"
+#include "quant/reference_gemm.h"
 
 namespace abq::ir {
 
@@ -68,20 +70,84 @@ Result<Matrix> eval_linear(const Evaluation& e) {
 
 Result<Matrix> eval_quantize_tokens(const Evaluation& e) {
   Matrix y = e.matrix(0);
-  quant::fake_quantize_tokens(y.view(), static_cast<int>(e.node.int_attribute("bits")));
+  const auto bits = static_cast<int>(e.node.int_attribute("bits"));
+  const quant::QuantizedTokens tokens = quant::quantize_tokens(y.view(), bits);
+  y.integers.resize(y.data.size());
+  y.row_scales = tokens.scales;
+  for (int64_t r = 0; r < y.rows; ++r) {
+    for (int64_t c = 0; c < y.cols; ++c) {
+      const auto at = static_cast<size_t>(r * y.cols + c);
+      y.integers[at] = static_cast<float>(tokens.codes[at] - tokens.zeros[static_cast<size_t>(r)]);
+      y.data[at] = y.row_scales[static_cast<size_t>(r)] * y.integers[at];
+    }
+  }
   return y;
 }
 
-// x W'^T, a strip of output channels at a time so that W' never exists as a whole.
+// Adds sum over k of [first_k, first_k + depth) of the integers of x and w to sums[M, rows].
+void add_integer_products(const Evaluation& e, const Matrix& x, MatrixView<const float> w,
+                          int64_t first_k, int64_t depth, std::vector<int64_t>& sums) {
+  // Sums of 256 products of two whole numbers of at most 255 stay below 2^24: exact in float32,
+  // whatever order the device adds in.
+  constexpr int64_t kExactDepth = 256;
+  for (int64_t k = first_k; k < first_k + depth; k += kExactDepth) {
+    const int64_t piece = std::min(kExactDepth, first_k + depth - k);
+    std::vector<float> columns(static_cast<size_t>(w.rows * piece));
+    for (int64_t r = 0; r < w.rows; ++r)
+      std::copy_n(w.row(r) + k, piece, columns.data() + r * piece);
+    Matrix products = make_matrix(x.rows, w.rows);
+    e.device.linear({x.integers.data() + k, x.rows, piece, x.cols},
+                    {compute::FloatType::kF32, columns.data(), w.rows, piece}, products.view());
+    for (size_t i = 0; i < sums.size(); ++i)
+      sums[i] += static_cast<int64_t>(products.data[i]);
+  }
+}
+
+// One strip of output channels, y = s_x s_w sum (q_x - z_x)(q_w - z_w), rounded as the contract
+// says.
+void eval_integer_strip(const Evaluation& e, const Matrix& x, const QuantizedWeightReader& reader,
+                        MatrixView<const float> w, int64_t first, Matrix& y) {
+  const int64_t groups = reader.spec().groups(reader.k());
+  const int64_t depth = reader.k() / groups;
+  const auto bits = e.region.type(e.node.operands[0]).code_bits;
+  const bool short_sums = quant::fits_int32(reader.k(), reader.spec().levels() - 1, bits);
+  std::vector<double> totals(static_cast<size_t>(x.rows * w.rows), 0.0);
+  for (int64_t g = 0; g < groups; ++g) {
+    std::vector<int64_t> sums(totals.size(), 0);
+    add_integer_products(e, x, w, g * depth, depth, sums);
+    for (int64_t m = 0; m < x.rows; ++m) {
+      for (int64_t r = 0; r < w.rows; ++r) {
+        const auto at = static_cast<size_t>(m * w.rows + r);
+        const float scale = x.row_scales[static_cast<size_t>(m)] * reader.scale(first + r, g);
+        totals[at] += groups == 1 && short_sums
+                          ? static_cast<double>(static_cast<float>(sums[at]) * scale)
+                          : static_cast<double>(sums[at]) * scale;
+      }
+    }
+  }
+  for (int64_t m = 0; m < x.rows; ++m) {
+    for (int64_t r = 0; r < w.rows; ++r)
+      y.view().row(m)[first + r] = static_cast<float>(totals[static_cast<size_t>(m * w.rows + r)]);
+  }
+}
+
+// A strip of output channels at a time, so that W' never exists as a whole.
 Result<Matrix> eval_bit_linear(const Evaluation& e) {
   const Matrix& x = e.matrix(0);
+  const bool integer = !x.row_scales.empty();
   ABQ_ASSIGN_OR_RETURN(const QuantizedWeightReader reader,
                        QuantizedWeightReader::create(e.module, e.region, e.node));
   Matrix y = make_matrix(x.rows, reader.n());
   Matrix w = make_matrix(std::min(kDequantizedRows, reader.n()), reader.k());
   for (int64_t first = 0; first < reader.n(); first += kDequantizedRows) {
     const int64_t rows = std::min(kDequantizedRows, reader.n() - first);
-    ABQ_RETURN_IF_ERROR(reader.read_rows(first, {w.data.data(), rows, w.cols}));
+    const MatrixView<float> strip(w.data.data(), rows, w.cols);
+    if (integer) {
+      ABQ_RETURN_IF_ERROR(reader.read_integers(first, strip));
+      eval_integer_strip(e, x, reader, strip, first, y);
+      continue;
+    }
+    ABQ_RETURN_IF_ERROR(reader.read_rows(first, strip));
     e.device.linear(x.view(), {compute::FloatType::kF32, w.data.data(), rows, w.cols},
                     {y.data.data() + first, y.rows, rows, y.cols});
   }

@@ -2,9 +2,11 @@
 // it.
 //
 // Floats go through compute::Device: on compute::reference_device() (Eigen, float64) nothing is
-// shared with what is judged; on the CPU device, the default, calibration is fast. Quantized ops
-// are evaluated from the dequantized values, an independent way to the result of the integer
-// kernels. Modules must have passed verify().
+// shared with what is judged; on the CPU device, the default, calibration is fast. A bit_linear of
+// quantized activations follows the numbers contract to the bit: whole numbers are multiplied as
+// floats in pieces of K that hold every sum exactly, and rounded where docs/quantization.md says.
+// Without that, rounding noise would move activation codes and two correct implementations would
+// part by per cents at 4 bits. Modules must have passed verify().
 #pragma once
 
 #include <functional>
@@ -22,6 +24,10 @@ struct Matrix {
   int64_t rows = 0;
   int64_t cols = 0;
   std::vector<float> data;
+  // A quantize_tokens value also keeps what it was rounded to: data = row_scales[r] * integers,
+  // with integers = q - zero as whole floats [rows, cols].
+  std::vector<float> integers = {};
+  std::vector<float> row_scales = {};
 
   MatrixView<float> view() { return {data.data(), rows, cols}; }
   MatrixView<const float> view() const { return {data.data(), rows, cols}; }

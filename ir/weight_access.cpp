@@ -41,14 +41,25 @@ Result<QuantizedWeightReader> QuantizedWeightReader::create(const Module& module
   return reader;
 }
 
-Status QuantizedWeightReader::read_rows(int64_t first, MatrixView<float> w) const {
+namespace {
+
+template <class ReadRow>
+Status for_rows(MatrixView<float> w, const ReadRow& read_row) {
   std::vector<Status> statuses(static_cast<size_t>(w.rows));
-  parallel_for(w.rows, [&](int64_t r) {
-    statuses[static_cast<size_t>(r)] = read_row(first + r, w.row_span(r));
-  });
+  parallel_for(w.rows, [&](int64_t r) { statuses[static_cast<size_t>(r)] = read_row(r); });
   for (const Status& status : statuses)
     ABQ_RETURN_IF_ERROR(status);
   return {};
+}
+
+}  // namespace
+
+Status QuantizedWeightReader::read_rows(int64_t first, MatrixView<float> w) const {
+  return for_rows(w, [&](int64_t r) { return read_row(first + r, w.row_span(r)); });
+}
+
+Status QuantizedWeightReader::read_integers(int64_t first, MatrixView<float> w) const {
+  return for_rows(w, [&](int64_t r) { return read_integer_row(first + r, w.row_span(r)); });
 }
 
 void QuantizedWeightReader::drop_pages() const {
@@ -67,6 +78,19 @@ Status QuantizedWeightReader::read_row(int64_t row, std::span<float> values) con
     const size_t begin = static_cast<size_t>(g) * length;
     quant::dequantize_values(std::span(codes).subspan(begin, length), spec_, params,
                              values.subspan(begin, length));
+  }
+  return {};
+}
+
+Status QuantizedWeightReader::read_integer_row(int64_t row, std::span<float> values) const {
+  std::vector<uint8_t> codes(static_cast<size_t>(k()));
+  ABQ_RETURN_IF_ERROR(unpack_codes(row, codes));
+  const int64_t groups = spec_.groups(k());
+  const int64_t length = k() / groups;
+  for (int64_t i = 0; i < k(); ++i) {
+    const auto zero = static_cast<int>(zeros_[static_cast<size_t>(row * groups + i / length)]);
+    const auto at = static_cast<size_t>(i);
+    values[at] = static_cast<float>(spec_.zero_denominator() * codes[at] - zero);
   }
   return {};
 }

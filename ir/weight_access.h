@@ -30,11 +30,20 @@ class QuantizedWeightReader {
   int64_t n() const { return codes_->type.shape[0]; }
   int64_t k() const { return codes_->type.shape[1]; }
   Status read_rows(int64_t first, MatrixView<float> w) const;
+  // The same rows as whole numbers, denominator * q - zero numerator, before their scales.
+  Status read_integers(int64_t first, MatrixView<float> w) const;
+  // Scale of group `g` of a row, over the denominator.
+  float scale(int64_t row, int64_t g) const {
+    return scales_[static_cast<size_t>(row * spec_.groups(k()) + g)] /
+           static_cast<float>(spec_.zero_denominator());
+  }
+  const quant::WeightSpec& spec() const { return spec_; }
   // See TensorData::drop_pages.
   void drop_pages() const;
 
  private:
   Status read_row(int64_t row, std::span<float> values) const;
+  Status read_integer_row(int64_t row, std::span<float> values) const;
   Status unpack_codes(int64_t row, std::span<uint8_t> codes) const;
 
   quant::WeightSpec spec_;

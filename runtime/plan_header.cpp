@@ -1,3 +1,5 @@
+#include <google/protobuf/stubs/logging.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -106,6 +108,8 @@ Result<proto::Plan> parse_plan(std::span<const std::byte> file,
                    computed, header.plan_checksum);
   }
   proto::Plan plan;
+  // The refusal below says it; the library's own words on stderr would only repeat it.
+  const google::protobuf::LogSilencer silencer;
   if (!plan.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
     return corrupt("plan is not a well-formed Plan message");
   if (plan.format_version() != header.format_version) {

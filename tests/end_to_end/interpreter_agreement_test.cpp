@@ -2,12 +2,8 @@
 // before deployment is what is deployed.
 #include <doctest/doctest.h>
 
-#include <cmath>
-
-#include "frontend/frontend.h"
-#include "ir/interpreter.h"
-#include "passes/pass.h"
 #include "runtime/perplexity.h"
+#include "tests/common/interpreted_model.h"
 #include "tests/common/tiny_artifact.h"
 
 namespace abq {
@@ -15,38 +11,6 @@ namespace {
 
 constexpr int64_t kContext = 128;
 constexpr int64_t kWindows = 40;
-
-// The module after the pipeline of `scheme`, still in memory.
-ir::Module quantized_module(const std::string& scheme) {
-  auto checkpoint = frontend::import_checkpoint(test::tiny_llama_dir());
-  REQUIRE_MESSAGE(checkpoint.ok(), checkpoint.status().to_string());
-  passes::PassContext context;
-  const auto parsed = quant::parse_scheme(scheme);
-  REQUIRE(parsed.ok());
-  context.recipe.scheme = *parsed;
-  const auto pipeline = passes::pipeline_for(context.recipe, false);
-  REQUIRE(pipeline.ok());
-  passes::PassManager manager({});
-  for (const passes::PipelineStep& step : *pipeline)
-    REQUIRE(manager.add(step.pass).ok());
-  const Status status = manager.run(checkpoint->module, context);
-  REQUIRE_MESSAGE(status.ok(), status.to_string());
-  return std::move(checkpoint->module);
-}
-
-double interpreter_nll(const ir::Module& module, std::span<const int32_t> tokens) {
-  double total = 0;
-  for (int64_t w = 0; w < kWindows; ++w) {
-    const auto window = tokens.subspan(static_cast<size_t>(w * kContext), kContext);
-    const auto logits = ir::Interpreter().logits(module, window);
-    REQUIRE_MESSAGE(logits.ok(), logits.status().to_string());
-    for (int64_t r = 0; r + 1 < kContext; ++r) {
-      total += runtime::negative_log_likelihood(std::as_const(*logits).view().row_span(r),
-                                                window[static_cast<size_t>(r + 1)]);
-    }
-  }
-  return total / static_cast<double>(kWindows * (kContext - 1));
-}
 
 }  // namespace
 
@@ -63,11 +27,13 @@ TEST_CASE("the artifact's perplexity is the interpreter's on the quantized graph
                       {"w1ba8", 1e-3},     {"w4a8-sym", 1e-3}};
   for (const Row& row : rows) {
     CAPTURE(row.scheme);
-    const double reference = interpreter_nll(quantized_module(row.scheme), tokens);
+    const double reference =
+        test::interpreter_perplexity(test::quantized_module(test::tiny_llama_dir(), row.scheme),
+                                     tokens, kContext, kWindows, compute::cpu_device());
     const auto measured = runtime::measure_perplexity(*test::tiny_engine(row.scheme), tokens,
                                                       {.convention = {kContext}});
     REQUIRE_MESSAGE(measured.ok(), measured.status().to_string());
-    CHECK(measured->perplexity == doctest::Approx(std::exp(reference)).epsilon(row.tolerance));
+    CHECK(measured->perplexity == doctest::Approx(reference).epsilon(row.tolerance));
   }
 }
 

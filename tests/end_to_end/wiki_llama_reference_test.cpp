@@ -6,6 +6,7 @@
 #include "runtime/generate.h"
 #include "runtime/perplexity.h"
 #include "support/mapped_file.h"
+#include "tests/common/interpreted_model.h"
 #include "tests/common/reference.h"
 #include "tests/common/tiny_artifact.h"
 #include "tools/compile.h"
@@ -31,6 +32,18 @@ std::shared_ptr<const runtime::Engine> compiled(const std::string& scheme) {
   const auto engine = runtime::Engine::create(*plan, {});
   REQUIRE_MESSAGE(engine.ok(), engine.status().to_string());
   return *engine;
+}
+
+// The ids of the test text.
+std::vector<int32_t> test_tokens() {
+  const auto tokenizer = tools::load_model_tokenizer(model_dir());
+  REQUIRE(tokenizer.ok());
+  const auto text =
+      read_text_file((test::reference_dir() / "text" / "wikitext2-test.txt").string());
+  REQUIRE(text.ok());
+  const auto tokens = tokenizer->tokenizer->encode(*text, tokenizer::SpecialTokens::kOmit);
+  REQUIRE(tokens.ok());
+  return *tokens;
 }
 
 }  // namespace
@@ -70,19 +83,27 @@ TEST_CASE("w2ba8 takes at most 2.50 bits per weight and 0.47 of the checkpoint")
 
 TEST_CASE("the first windows of the test text score as they do in other implementations") {
   const auto engine = compiled("w16a16");
-  const auto tokenizer = tools::load_model_tokenizer(model_dir());
-  REQUIRE(tokenizer.ok());
-  const auto text =
-      read_text_file((test::reference_dir() / "text" / "wikitext2-test.txt").string());
-  REQUIRE(text.ok());
-  const auto tokens = tokenizer->tokenizer->encode(*text, tokenizer::SpecialTokens::kOmit);
-  REQUIRE(tokens.ok());
-  CHECK(tokens->size() == 341660);
+  const std::vector<int32_t> tokens = test_tokens();
+  CHECK(tokens.size() == 341660);
   const auto result =
-      runtime::measure_perplexity(*engine, *tokens, {.convention = {1024}, .max_windows = 4});
+      runtime::measure_perplexity(*engine, tokens, {.convention = {1024}, .max_windows = 4});
   REQUIRE(result.ok());
   // scripts/reference_perplexity.py on the same windows.
   CHECK(result->perplexity == doctest::Approx(21.0229).epsilon(1e-4));
+}
+
+TEST_CASE("quantized artifacts score four windows as the IR interpreter does") {
+  const std::vector<int32_t> tokens = test_tokens();
+  for (const char* scheme : {"w16a16", "w8a8-kv8-q8", "w4a8-kv8-q8", "w4a4-kv4-q4", "w2ba8"}) {
+    CAPTURE(std::string(scheme));
+    const auto result = runtime::measure_perplexity(*compiled(scheme), tokens,
+                                                    {.convention = {1024}, .max_windows = 4});
+    REQUIRE(result.ok());
+    // On the compute device of the CPU: the float64 reference device would take minutes here.
+    const double expected = test::interpreter_perplexity(
+        test::quantized_module(model_dir(), scheme), tokens, 1024, 4, compute::cpu_device());
+    CHECK(result->perplexity == doctest::Approx(expected).epsilon(1e-3));
+  }
 }
 
 }  // namespace abq
