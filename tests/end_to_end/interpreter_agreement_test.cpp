@@ -18,8 +18,9 @@ TEST_CASE("the artifact's perplexity is the interpreter's on the quantized graph
   const std::vector<int32_t> tokens = test::sample_tokens(kWindows * kContext);
   struct Row {
     std::string scheme;
-    // Both sides round at the same places, but their float sums run in another order: a code at a
-    // tie moves by one step, which is large at 4 bits and averages out over tokens.
+    // Per channel both sides round alike, and on one instruction set the numbers are equal. Groups
+    // are added in another order, and a code at a tie that moves by one step moves what follows:
+    // much at 4 bits, and averaged out over tokens.
     double tolerance;
   };
   const Row rows[] = {{"w16a16", 1e-5},    {"w8a8-kv8-q8", 1e-3}, {"w4a4-kv4-q4", 5e-3},
