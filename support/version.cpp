@@ -2,6 +2,8 @@
 
 namespace abq {
 
-std::string_view version() { return ABQ_VERSION; }
+std::string_view version() {
+  return ABQ_VERSION;
+}
 
 }  // namespace abq
