@@ -78,13 +78,14 @@ TEXTS = [
 
 
 def train(text):
-    sentencepiece.SentencePieceTrainer.train(
-        input=text, model_prefix=str(FOLDER / "llama2-style"), vocab_size=512, model_type="bpe",
-        byte_fallback=True, character_coverage=0.99, normalization_rule_name="identity",
-        remove_extra_whitespaces=False, split_digits=True, allow_whitespace_only_pieces=True,
-        input_sentence_size=2000, shuffle_input_sentence=False, num_threads=1,
-        minloglevel=2)
-    (FOLDER / "llama2-style.vocab").unlink()
+    # From an iterator into a writer: a model trained from named files carries their paths.
+    with open(text, encoding="utf-8") as lines, open(FOLDER / "llama2-style.model", "wb") as model:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=(line.rstrip("\n") for line in lines), model_writer=model,
+            vocab_size=512, model_type="bpe", byte_fallback=True, character_coverage=0.99,
+            normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True,
+            allow_whitespace_only_pieces=True, input_sentence_size=2000,
+            shuffle_input_sentence=False, num_threads=1, minloglevel=2)
 
 
 def llama2_json():
