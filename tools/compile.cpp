@@ -34,7 +34,6 @@ Result<quant::Recipe> make_recipe(const CompileOptions& options) {
   if (options.calibration_windows > 0) recipe.calibration.windows = options.calibration_windows;
   if (options.calibration_context > 0) recipe.calibration.context = options.calibration_context;
   if (options.clip_search) recipe.clip_search = true;
-  if (options.seed != 0) recipe.seed = options.seed;
   return recipe;
 }
 
@@ -186,7 +185,6 @@ void add_compile_command(CLI::App& app, int& exit_code) {
       ->check(CLI::PositiveNumber);
   command->add_flag("--clip-search", options->clip_search, "search the clip ratio of every row");
   command->add_option("--recipe", options->recipe_file, "recipe file (JSON); flags override it");
-  command->add_option("--seed", options->seed, "seed of everything random in the method");
   command->add_flag("--force", options->force, "replace an existing output");
   command->add_option("--print-after", options->print_after,
                       "print the IR after this pass, or all");

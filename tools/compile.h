@@ -23,7 +23,6 @@ struct CompileOptions {
   bool verify_each = true;
   std::string print_after;
   std::string reproducer_dir;
-  uint64_t seed = 0;
 };
 
 struct CompileResult {
