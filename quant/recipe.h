@@ -21,12 +21,46 @@ struct CalibrationSettings {
   int64_t context = 1024;  // tokens per window
 };
 
+// Blocks whose down projections get compensation vectors: none, the first 3 and the last 4, all.
+enum class CompensationBlocks { kNone, kEnds, kAll };
+inline constexpr int64_t kCompensatedFirstBlocks = 3;
+inline constexpr int64_t kCompensatedLastBlocks = 4;
+
+// How a learning rate goes over the steps of a block: as it is, or down to 0 along half a cosine.
+enum class RateSchedule { kConstant, kCosine };
+
+// Where clip factors start: at sigmoid(4) on both ends, or at what clip search finds.
+enum class ClipStart { kWide, kSearch };
+
+// The learned pass, method "abq" (docs/distribution_correction.md).
+struct CorrectionSettings {
+  int64_t epochs = 20;
+  int64_t batch = 4;        // windows a step
+  int64_t micro_batch = 0;  // windows at a time, gradients added up; 0 = the batch if it fits
+  // What is learned.
+  bool scales = true;  // LET: channel scales on every site
+  bool clips = true;   // LWC: clip factors of every block linear
+  CompensationBlocks compensation = CompensationBlocks::kEnds;
+  // Rates of AdamW, and how they go.
+  double scale_rate = 5e-3;
+  double clip_rate = 1e-2;
+  double compensation_rate = 1e-2;
+  RateSchedule schedule = RateSchedule::kConstant;
+  ClipStart clip_start = ClipStart::kWide;
+  // Weights of the loss terms; 0 leaves a term out.
+  double dlc = 1;            // double log-cosine loss against both targets
+  double akl = 1;            // symmetric divergence of the attention probabilities
+  double mse_float = 0;      // mean squared error against the float block on the float stream
+  double mse_quantized = 0;  // ... against the float block on the quantized stream
+};
+
 struct Recipe {
   Scheme scheme;
-  std::string method = "rtn";  // rtn | smooth
+  std::string method = "rtn";  // rtn | smooth | abq
   bool clip_search = false;
   double smooth_alpha = 0.5;
   CalibrationSettings calibration;
+  CorrectionSettings correction;
   std::vector<LayerOverride> overrides;
   uint64_t seed = 0;
 };

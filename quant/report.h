@@ -33,8 +33,40 @@ struct LayerReport {
   double outlier_ratio = 0;  // max over channels of max|x| / median over channels, when calibrated
 };
 
+// A loss and its terms, each already times its weight; means over steps or windows.
+struct LossParts {
+  double total = 0;
+  double dlc = 0;
+  double akl = 0;
+  double mse = 0;
+};
+
+// The learned channel scales of one site.
+struct ScaleReport {
+  std::string site;  // "layers.0.input_norm -> q, k, v"
+  double min = 1;
+  double median = 1;
+  double max = 1;
+};
+
+// What distribution correction did to one decoder block.
+struct BlockReport {
+  std::string name;               // "layers.3"
+  std::vector<LossParts> epochs;  // mean over the steps of each epoch
+  LossParts rounding;             // all windows: plain rounding with clip search, nothing learned
+  LossParts learned;              // all windows: the best state
+  bool learned_kept = true;       // false: the block is rounded plainly, with clip search
+  std::vector<ScaleReport> scales;
+  double compensation_norm = 0;  // |a b^T| / |W| (Frobenius) of the down projection
+  // Mean symmetric divergence of the attention probabilities from the float model's.
+  double attention_divergence_before = 0;  // plain rounding
+  double attention_divergence_after = 0;
+  std::vector<std::string> events;  // recoveries from non-finite losses, fallbacks
+};
+
 struct Report {
   std::vector<LayerReport> layers;
+  std::vector<BlockReport> blocks;  // learned methods only
   std::vector<std::string> notes;  // fallbacks, guards hit, anything a user should know
   int64_t calibration_tokens = 0;
   double block_linear_bits = 0;  // true bits per weight over the block linears, everything stored
