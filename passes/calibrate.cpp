@@ -1,10 +1,12 @@
 // Runs the float block on every calibration window: collects what each linear's input looks like
-// and advances the float stream from the block's input to its output, in place.
+// and writes the block's outputs, the next block's float stream.
 //
 // The first block's input is the embedding of the calibration windows, unless the stream is already
-// there. Memory: one stream (windows * context * hidden floats) and one window's intermediates.
+// there. Memory: two streams (windows * context * hidden floats each) and one window's
+// intermediates.
 #include <algorithm>
 
+#include "passes/autodiff/block_evaluator.h"
 #include "passes/channel_statistics.h"
 #include "passes/layers.h"
 #include "passes/passes.h"
@@ -14,32 +16,37 @@ namespace {
 
 Status embed_windows(const ir::Module& module, PassContext& context) {
   const ir::Interpreter interpreter(*context.device);
-  context.float_stream.reserve(context.calibration_windows.size());
-  for (const std::vector<int32_t>& window : context.calibration_windows) {
-    ABQ_ASSIGN_OR_RETURN(ir::Matrix embedded, interpreter.embed(module, window));
-    context.float_stream.push_back(std::move(embedded));
+  const auto windows = static_cast<int64_t>(context.calibration_windows.size());
+  for (int64_t w = 0; w < windows; ++w) {
+    const std::vector<int32_t>& tokens = context.calibration_windows[static_cast<size_t>(w)];
+    ABQ_ASSIGN_OR_RETURN(const ir::Matrix embedded, interpreter.embed(module, tokens));
+    if (w == 0) {
+      ABQ_ASSIGN_OR_RETURN(
+          context.float_stream,
+          Stream::create(windows, embedded.rows, embedded.cols, context.stream_options));
+    }
+    ABQ_RETURN_IF_ERROR(context.float_stream.write(w, 1, embedded.data));
   }
-  context.report.calibration_tokens = 0;
-  for (const ir::Matrix& window : context.float_stream)
-    context.report.calibration_tokens += window.rows;
   return {};
 }
 
 // Watches the inputs of a block's linears, once per distinct input.
 class LinearInputs {
  public:
-  explicit LinearInputs(const ir::Block& block) {
+  LinearInputs(const ir::Block& block, compute::TensorDevice& device) : device_(device) {
     for (int index : linear_nodes(block)) {
       const ir::Node& node = block.nodes[static_cast<size_t>(index)];
       readers_[node.operands[0]].push_back(node.name);
     }
   }
 
-  void observe(const ir::Node& node, const ir::Matrix& x) {
-    if (node.op != ir::Op::kLinear || !status_.ok()) return;
+  void observe(const ir::Node& node, const compute::Tensor& x) {
     const ir::ValueId input = node.operands[0];
-    if (readers_[input].front() != node.name) return;
-    status_ = collectors_[input].add(x).with_context(node.name);
+    if (!status_.ok() || readers_[input].front() != node.name) return;
+    std::vector<float> columns(static_cast<size_t>(3 * x.cols()));
+    device_.download(device_.column_statistics(x), columns);
+    status_ = device_.status();
+    if (status_.ok()) status_ = collectors_[input].add(columns, x.rows()).with_context(node.name);
   }
   const Status& status() const { return status_; }
 
@@ -52,6 +59,7 @@ class LinearInputs {
   }
 
  private:
+  compute::TensorDevice& device_;
   std::map<ir::ValueId, std::vector<std::string>> readers_;
   std::map<ir::ValueId, ChannelCollector> collectors_;
   Status status_;
@@ -62,32 +70,39 @@ struct Calibrate : BlockPass {
     if (!context.calibrated())
       return invalid_argument("calibrate needs calibration text; give --calib FILE");
     if (context.float_stream.empty()) ABQ_RETURN_IF_ERROR(embed_windows(module, context));
+    const Stream& input = context.float_stream;
+    context.report.calibration_tokens = input.windows() * input.context();
+    ABQ_RETURN_IF_ERROR(keep_quality_inputs(context));
+    ABQ_ASSIGN_OR_RETURN(
+        context.float_outputs,
+        Stream::create(input.windows(), input.context(), input.hidden(), context.stream_options));
 
-    const size_t quality_windows =
-        std::min(context.float_stream.size(), static_cast<size_t>(kQualityWindows));
-    context.quality_inputs.assign(
-        context.float_stream.begin(),
-        context.float_stream.begin() + static_cast<std::ptrdiff_t>(quality_windows));
-    LinearInputs inputs(block);
-    ir::Interpreter interpreter(*context.device);
-    interpreter.observe_inputs(
-        [&](const ir::Node& node, const ir::Matrix& x) { inputs.observe(node, x); });
-    for (size_t w = 0; w < context.float_stream.size(); ++w) {
-      ir::Matrix& hidden = context.float_stream[w];
-      Result<ir::Matrix> output = interpreter.run(module, block, hidden);
-      const Status status = output.ok() ? inputs.status() : output.status();
-      if (!status.ok()) return status.with_context(fmt::format("calibration window {}", w));
-      if (const auto bad = first_non_finite(output->data))
-        return invalid_argument(
-            "calibration window {}: token {} of the block's output has NaN or "
-            "Inf; expected finite activations",
-            w, *bad / static_cast<size_t>(output->cols));
-      // Copied, not moved: the stream keeps its buffers and the heap does not scatter.
-      hidden.cols = output->cols;
-      hidden.data.assign(output->data.begin(), output->data.end());
-    }
+    compute::TensorDevice& device = context.tensors();
+    ABQ_ASSIGN_OR_RETURN(const autodiff::BlockEvaluator evaluator,
+                         autodiff::BlockEvaluator::create(device, module, block));
+    LinearInputs inputs(block, device);
+    autodiff::BlockRun run;
+    run.observe_input = [&](const ir::Node& node, const compute::Tensor& x) {
+      inputs.observe(node, x);
+    };
+    const Status status =
+        run_block_on_stream(evaluator, std::move(run), input, context.float_outputs);
+    // What is wrong with an input says more than what came of it.
+    ABQ_RETURN_IF_ERROR(inputs.status());
+    ABQ_RETURN_IF_ERROR(status);
     context.input_statistics.clear();
     std::move(inputs).finish(context.input_statistics);
+    return {};
+  }
+
+ private:
+  static Status keep_quality_inputs(PassContext& context) {
+    const Stream& stream = context.float_stream;
+    const int64_t windows = std::min(stream.windows(), kQualityWindows);
+    context.quality_inputs.assign(static_cast<size_t>(windows),
+                                  ir::make_matrix(stream.context(), stream.hidden()));
+    for (int64_t w = 0; w < windows; ++w)
+      ABQ_RETURN_IF_ERROR(stream.read(w, 1, context.quality_inputs[static_cast<size_t>(w)].data));
     return {};
   }
 };

@@ -4,18 +4,11 @@
 #include <cmath>
 #include <limits>
 
-#include "support/parallel.h"
-
 namespace abq::passes {
-namespace {
 
-// Columns of one parallel piece: a few cache lines of each row.
-constexpr size_t kPieceColumns = 128;
-
-}  // namespace
-
-Status ChannelCollector::add(const ir::Matrix& x) {
-  const auto cols = static_cast<size_t>(x.cols);
+Status ChannelCollector::add(std::span<const float> columns, int64_t rows) {
+  const size_t cols = columns.size() / 3;
+  ABQ_CHECK(cols * 3 == columns.size());
   if (sums_.tokens == 0) {
     sums_.max_abs.assign(cols, 0.0f);
     sums_.min.assign(cols, std::numeric_limits<float>::infinity());
@@ -23,27 +16,16 @@ Status ChannelCollector::add(const ir::Matrix& x) {
     sums_.second_moment.assign(cols, 0.0);
   }
   ABQ_CHECK(sums_.max_abs.size() == cols);
-  const size_t pieces = (cols + kPieceColumns - 1) / kPieceColumns;
-  parallel_for(static_cast<int64_t>(pieces), [&](int64_t piece) {
-    const size_t begin = static_cast<size_t>(piece) * kPieceColumns;
-    const size_t end = std::min(begin + kPieceColumns, cols);
-    for (int64_t r = 0; r < x.rows; ++r) {
-      const float* row = x.data.data() + static_cast<size_t>(r) * cols;
-      for (size_t c = begin; c < end; ++c) {
-        const float v = row[c];
-        sums_.min[c] = v < sums_.min[c] ? v : sums_.min[c];
-        sums_.max[c] = v > sums_.max[c] ? v : sums_.max[c];
-        sums_.second_moment[c] += static_cast<double>(v) * static_cast<double>(v);
-      }
-    }
-    for (size_t c = begin; c < end; ++c)
-      sums_.max_abs[c] = std::max(std::fabs(sums_.min[c]), std::fabs(sums_.max[c]));
-  });
-  sums_.tokens += x.rows;
-  // Squares of floats cannot overflow a double, so the sum is finite exactly when all values are.
-  for (size_t c = 0; c < cols; ++c)
-    if (!std::isfinite(sums_.second_moment[c]))
-      return invalid_argument("channel {} has NaN or Inf; expected finite activations", c);
+  for (size_t c = 0; c < cols; ++c) {
+    const float squares = columns[2 * cols + c];
+    if (!std::isfinite(squares))
+      return invalid_argument("channel {} has NaN, Inf or squares beyond float32", c);
+    sums_.min[c] = std::min(sums_.min[c], columns[c]);
+    sums_.max[c] = std::max(sums_.max[c], columns[cols + c]);
+    sums_.max_abs[c] = std::max(std::fabs(sums_.min[c]), std::fabs(sums_.max[c]));
+    sums_.second_moment[c] += static_cast<double>(squares);
+  }
+  sums_.tokens += rows;
   return {};
 }
 

@@ -1,16 +1,18 @@
 // Collects PassContext's ChannelStatistics over any number of matrices.
 #pragma once
 
-#include "ir/interpreter.h"
+#include <span>
+
 #include "passes/pass.h"
 
 namespace abq::passes {
 
-// Sums over tokens until finish(); deterministic for any number of threads.
+// Sums over tokens until finish().
 class ChannelCollector {
  public:
-  // x[T, K], always the same K. InvalidArgument names a channel whose values are not all finite.
-  Status add(const ir::Matrix& x);
+  // What TensorDevice::column_statistics gave for `rows` tokens, [3, K], always the same K.
+  // InvalidArgument names a channel whose values are not all finite.
+  Status add(std::span<const float> columns, int64_t rows);
   // Second moments become means.
   ChannelStatistics finish() &&;
 

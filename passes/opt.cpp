@@ -64,7 +64,7 @@ Status use_synthetic_calibration(const ir::Module& module,
   const auto tokens = static_cast<size_t>(settings.context);
   context.calibration_windows.assign(static_cast<size_t>(settings.windows),
                                      std::vector<int32_t>(tokens));
-  context.float_stream.clear();
+  context.float_stream = {};
   for (const ir::Region& region : module.regions) {
     if (const ir::Node* embedding = find_embedding(region)) {
       const auto rows = static_cast<uint64_t>(region.type(embedding->operands.at(1)).shape.at(0));
@@ -75,12 +75,13 @@ Status use_synthetic_calibration(const ir::Module& module,
     }
     if (region.kind != ir::RegionKind::kBlock) continue;
     const int64_t width = region.type(region.arguments.at(0)).shape.at(1);
+    ABQ_ASSIGN_OR_RETURN(context.float_stream, Stream::create(settings.windows, settings.context,
+                                                              width, context.stream_options));
+    std::vector<float> window(tokens * static_cast<size_t>(width));
     for (int64_t w = 0; w < settings.windows; ++w) {
-      ir::Matrix x{settings.context, width, {}};
-      x.data.resize(tokens * static_cast<size_t>(width));
-      for (float& value : x.data)
+      for (float& value : window)
         value = static_cast<float>(random.normal());
-      context.float_stream.push_back(std::move(x));
+      ABQ_RETURN_IF_ERROR(context.float_stream.write(w, 1, window));
     }
     return {};
   }

@@ -9,8 +9,16 @@ quant::LayerReport* PassContext::find_layer_report(std::string_view name) {
   return nullptr;
 }
 
-void PassContext::forget_block() {
+compute::TensorDevice& PassContext::tensors() {
+  if (!tensor_device) tensor_device = compute::create_cpu_tensor_device();
+  return *tensor_device;
+}
+
+void PassContext::finish_block() {
+  if (!float_outputs.empty()) float_stream = std::move(float_outputs);
+  float_outputs = {};
   input_statistics.clear();
+  layer_clips.clear();
   quality_inputs.clear();
   float_block.reset();
 }

@@ -15,8 +15,12 @@
 #include <vector>
 
 #include "compute/device.h"
+#include "compute/tensor_device.h"
 #include "ir/graph.h"
 #include "ir/interpreter.h"
+#include "passes/learned_blocks.h"
+#include "passes/stream.h"
+#include "quant/affine.h"
 #include "quant/recipe.h"
 #include "quant/report.h"
 #include "support/status.h"
@@ -32,15 +36,27 @@ struct ChannelStatistics {
   std::vector<double> second_moment;  // sum of squares / tokens
 };
 
-// What block passes share. Streams are hidden states per calibration window, advanced by the
-// calibrate pass from the input of block i to the input of block i + 1.
+// What block passes share. Streams hold the hidden states of every calibration window between two
+// blocks; the manager moves them on after each block.
 struct PassContext {
+  // The interpreter's math, and where passes run blocks and learn; tensors() makes a CPU device
+  // when none was given.
   const compute::Device* device = &compute::cpu_device();
+  std::shared_ptr<compute::TensorDevice> tensor_device;
+  compute::TensorDevice& tensors();
+
   quant::Recipe recipe;
   // Scheme of every block linear by node name, resolved from the recipe by `assign-schemes`.
   std::map<std::string, quant::Scheme> layer_schemes;
+  // Clip factors of a block linear by node name, [N, G], where a pass chose them; `quantize` uses
+  // them before any of its own.
+  std::map<std::string, std::vector<quant::ClipRatio>> layer_clips;
   std::vector<std::vector<int32_t>> calibration_windows;  // token ids; empty = not calibrated
-  std::vector<ir::Matrix> float_stream;                   // one per window
+  StreamOptions stream_options;
+  Stream float_stream;      // input of the current block in the float model
+  Stream float_outputs;     // its output there, by `calibrate`: the next block's float_stream
+  Stream quantized_stream;  // the block's input behind quantized blocks, by `replay-quantized`;
+                            // empty before that pass has run: the float stream
   // Input statistics of the current block's linears, by node name.
   std::map<std::string, ChannelStatistics> input_statistics;
   // Inputs of the current block for the first kQualityWindows windows, and the block as it was when
@@ -49,11 +65,17 @@ struct PassContext {
   std::optional<ir::Module> float_block;  // a module with this one region
   quant::Report report;
 
+  // Where learned passes keep what they learned, to go on from after a stop; null = nowhere.
+  LearnedBlockStore* learned_blocks = nullptr;
+  // How far a long pass has come with its block: a few words, and the part done, 0 to 1.
+  std::function<void(std::string_view detail, double fraction)> detail_progress;
+
   bool calibrated() const { return !calibration_windows.empty(); }
   // The report row of a layer; null when `quantize` has not made one.
   quant::LayerReport* find_layer_report(std::string_view name);
-  // Frees what belongs to the current block alone; the manager calls it after each block.
-  void forget_block();
+  // Moves the float stream on and frees what belongs to the current block alone; the manager calls
+  // it after each block.
+  void finish_block();
 };
 inline constexpr int64_t kQualityWindows = 8;
 
@@ -87,8 +109,8 @@ struct PipelineStep {
   std::string_view pass;
   std::string_view reason;
 };
-// Pipelines by method: "rtn", "smooth". InvalidArgument lists the methods there are, or says that
-// the method needs calibration.
+// Pipelines by method: "rtn", "smooth", "abq". InvalidArgument lists the methods there are, or says
+// that the method needs calibration.
 Result<std::vector<PipelineStep>> pipeline_for(const quant::Recipe& recipe, bool calibrated);
 
 // Progress of a compilation: block `done` of `total`, running `pass`.

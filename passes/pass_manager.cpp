@@ -116,7 +116,7 @@ Status PassManager::run_block_passes(std::span<Entry> passes, ir::Module& module
       if (progress) progress(done, total, entry.name);
       ABQ_RETURN_IF_ERROR(run_pass(entry, module, &block, context));
     }
-    context.forget_block();
+    context.finish_block();
     if (sink) {
       if (const Status status = sink(module, block); !status.ok())
         return status.with_context(block.name);
@@ -125,6 +125,7 @@ Status PassManager::run_block_passes(std::span<Entry> passes, ir::Module& module
     ++done;
   }
   context.float_stream = {};
+  context.quantized_stream = {};
   if (progress && total > 0) progress(total, total, "");
   return {};
 }

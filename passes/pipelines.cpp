@@ -12,24 +12,31 @@ constexpr PipelineStep kCalibrate = {
     "calibrate", "statistics must come from the float block, before anything changes it"};
 constexpr PipelineStep kSmooth = {"smooth",
                                   "scales fold into float weights, so before they are quantized"};
+constexpr PipelineStep kCorrectDistribution = {
+    "correct-distribution",
+    "what it learns folds into float weights, so before they are quantized"};
 constexpr PipelineStep kQuantize = {"quantize", "all float corrections are folded in by now"};
 constexpr PipelineStep kMeasureOutputs = {
     "measure-outputs", "needs the codes unpacked and the float block still at hand"};
+constexpr PipelineStep kReplayQuantized = {
+    "replay-quantized", "the next block learns behind this one as it will be deployed"};
 constexpr PipelineStep kPackWeights = {"pack-weights",
                                        "last: nothing after it looks at single codes"};
 
 }  // namespace
 
 Result<std::vector<PipelineStep>> pipeline_for(const quant::Recipe& recipe, bool calibrated) {
-  const bool smooth = recipe.method == "smooth";
-  if (!smooth && recipe.method != "rtn")
-    return invalid_argument("method '{}' does not exist; there are rtn, smooth", recipe.method);
-  if (smooth && !calibrated)
-    return invalid_argument("smooth needs calibration text; give --calib FILE");
+  const std::string& method = recipe.method;
+  if (method != "rtn" && method != "smooth" && method != "abq")
+    return invalid_argument("method '{}' does not exist; there are rtn, smooth, abq", method);
+  if (method != "rtn" && !calibrated)
+    return invalid_argument("{} needs calibration text; give --calib FILE", method);
   std::vector<PipelineStep> steps = {kAssignSchemes, kBalanceBits};
   if (calibrated) steps.push_back(kCalibrate);
-  if (smooth) steps.push_back(kSmooth);
+  if (method == "smooth") steps.push_back(kSmooth);
+  if (method == "abq") steps.push_back(kCorrectDistribution);
   steps.push_back(kQuantize);
+  if (method == "abq") steps.push_back(kReplayQuantized);
   if (calibrated) steps.push_back(kMeasureOutputs);
   steps.push_back(kPackWeights);
   return steps;

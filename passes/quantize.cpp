@@ -107,7 +107,12 @@ class BlockQuantizer {
     const quant::WeightSpec& spec = scheme.weights;
     const MatrixView<const float> view(values.data(), row.n, row.k);
     std::vector<quant::ClipRatio> clips;
-    if (context_.recipe.clip_search) clips = quant::search_clips(view, spec);
+    if (const auto chosen = context_.layer_clips.find(node.name);
+        chosen != context_.layer_clips.end()) {
+      clips = chosen->second;
+    } else if (context_.recipe.clip_search) {
+      clips = quant::search_clips(view, spec);
+    }
     Result<quant::QuantizedWeights> weights = quant::quantize_weights(view, spec, clips);
     if (!weights.ok()) return weights.status().with_context(node.name);
     row.weight = weight_quality(values, *weights);

@@ -23,6 +23,8 @@ struct StreamOptions {
 class Stream {
  public:
   Stream() = default;  // no windows
+  Stream(Stream&&) noexcept = default;
+  Stream& operator=(Stream&&) noexcept = default;
   // Io names the folder when the file cannot be made or disk space is short.
   static Result<Stream> create(int64_t windows, int64_t context, int64_t hidden,
                                const StreamOptions& options);

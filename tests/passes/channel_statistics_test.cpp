@@ -3,13 +3,14 @@
 #include <doctest/doctest.h>
 
 #include <limits>
+#include <vector>
 
 namespace abq::passes {
 
 TEST_CASE("statistics of several matrices are those of all their tokens") {
   ChannelCollector collector;
-  REQUIRE(collector.add({2, 2, {1, -4, 3, 2}}).ok());
-  REQUIRE(collector.add({1, 2, {-2, 0}}).ok());
+  REQUIRE(collector.add(std::vector<float>{1, -4, 3, 2, 10, 20}, 2).ok());
+  REQUIRE(collector.add(std::vector<float>{-2, 0, -2, 0, 4, 0}, 1).ok());
   const ChannelStatistics statistics = std::move(collector).finish();
   CHECK(statistics.tokens == 3);
   CHECK(statistics.max_abs == std::vector<float>{3, 4});
@@ -19,21 +20,19 @@ TEST_CASE("statistics of several matrices are those of all their tokens") {
   CHECK(statistics.second_moment[1] == doctest::Approx(20.0 / 3));
 }
 
-TEST_CASE("NaN and Inf are refused with their channel, also far into a wide matrix") {
+TEST_CASE("NaN and Inf are refused with their channel") {
   for (const float bad :
-       {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
-    ir::Matrix x{2, 300, std::vector<float>(600, 1.0f)};
-    x.data[300 + 257] = bad;
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     ChannelCollector collector;
-    const Status status = collector.add(x);
+    const Status status = collector.add(std::vector<float>{1, 2, 1, 2, 5, bad}, 2);
     CHECK(status.code() == StatusCode::kInvalidArgument);
-    CHECK(status.message() == "channel 257 has NaN or Inf; expected finite activations");
+    CHECK(status.message() == "channel 1 has NaN, Inf or squares beyond float32");
   }
 }
 
 TEST_CASE("dividing channels gives the statistics of the divided input") {
   ChannelCollector collector;
-  REQUIRE(collector.add({2, 2, {1, -4, 3, 2}}).ok());
+  REQUIRE(collector.add(std::vector<float>{1, -4, 3, 2, 10, 20}, 2).ok());
   ChannelStatistics statistics = std::move(collector).finish();
   divide_channels(statistics, std::vector<float>{2, 4});
   CHECK(statistics.max_abs == std::vector<float>{1.5f, 1});

@@ -1,0 +1,339 @@
+#include "passes/correction/student.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "ir/patterns.h"
+#include "passes/autodiff/ops.h"
+#include "passes/layers.h"
+
+namespace abq::passes {
+namespace {
+
+using autodiff::Var;
+using compute::Tensor;
+
+constexpr float kMinScaleMagnitude = 1e-2f;
+constexpr float kWideClip = 4.0f;  // gamma: sigmoid(4) = 0.982
+
+float logit(float p) {
+  return std::log(p / (1.0f - p));
+}
+
+float sigmoid(float x) {
+  return 1.0f / (1.0f + std::exp(-x));
+}
+
+std::vector<float> download(compute::TensorDevice& device, const Tensor& x) {
+  std::vector<float> values(static_cast<size_t>(x.size()));
+  device.download(x, values);
+  return values;
+}
+
+}  // namespace
+
+compute::WeightQuantizer weight_quantizer(const quant::WeightSpec& spec) {
+  using Kind = compute::WeightQuantizer::Kind;
+  compute::WeightQuantizer quantizer;
+  quantizer.levels = spec.levels();
+  quantizer.group_size = spec.group_size;
+  quantizer.steps = (1 << spec.bits) - (spec.balanced ? 0 : 1);
+  quantizer.zero = 1 << (spec.bits - 1);
+  quantizer.kind = spec.binary()    ? Kind::kBinary
+                   : spec.symmetric ? Kind::kSymmetric
+                                    : Kind::kAsymmetric;
+  return quantizer;
+}
+
+// What a weight becomes: first in floats, then quantized.
+class Student::WeightGraph {
+ public:
+  WeightGraph(const Student& student, autodiff::Tape& tape, bool learning)
+      : student_(student), tape_(tape) {
+    for (const StudentParameter& parameter : student.parameters_)
+      bound_.push_back(learning ? tape.parameter(parameter.value) : tape.constant(parameter.value));
+    for (const int index : student.site_parameters_)
+      scales_.push_back(
+          autodiff::away_from_zero(tape, bound_[static_cast<size_t>(index)], kMinScaleMagnitude));
+  }
+
+  // Null where the block's own weight stands.
+  Var used(ir::ValueId weight) {
+    Var& known = used_[weight];
+    if (!known) known = quantized(weight, transformed(weight));
+    return known;
+  }
+
+  Var transformed(ir::ValueId weight) {
+    const Var w = tape_.constant(student_.evaluator_->weight(weight));
+    Var rows, columns;
+    Var result = w;
+    if (const auto uses = student_.uses_.find(weight); uses != student_.uses_.end()) {
+      for (const SiteUse& use : uses->second) {
+        const Var scale = repeated(use);
+        switch (use.fold->kind) {
+          case ScaleFold::Kind::kDivideVector:
+            result = autodiff::multiply(tape_, result, autodiff::reciprocal(tape_, scale));
+            break;
+          case ScaleFold::Kind::kDivideRows:
+            multiply_in(rows, autodiff::reciprocal(tape_, scale));
+            break;
+          case ScaleFold::Kind::kMultiplyRows:
+            multiply_in(rows, scale);
+            break;
+          case ScaleFold::Kind::kMultiplyColumns:
+            multiply_in(columns, scale);
+            break;
+        }
+      }
+    }
+    Var left, right;
+    if (const LinearState* linear = state(weight); linear != nullptr && linear->left >= 0) {
+      left = bound_[static_cast<size_t>(linear->left)];
+      right = bound_[static_cast<size_t>(linear->right)];
+    }
+    if (rows || columns || left)
+      result = autodiff::affine_weight(tape_, result, rows, columns, left, right);
+    return result;
+  }
+
+  std::vector<Var> take_bound() { return std::move(bound_); }
+
+ private:
+  const LinearState* state(ir::ValueId weight) const {
+    const auto linear = student_.linears_.find(weight);
+    return linear == student_.linears_.end() ? nullptr : &linear->second;
+  }
+
+  Var quantized(ir::ValueId weight, const Var& w) {
+    const LinearState* linear = state(weight);
+    if (linear == nullptr || !linear->scheme.weights.quantized()) return w;
+    Var low, high;
+    if (linear->clip_low >= 0) {
+      low = autodiff::sigmoid(tape_, bound_[static_cast<size_t>(linear->clip_low)]);
+      high = autodiff::sigmoid(tape_, bound_[static_cast<size_t>(linear->clip_high)]);
+    }
+    return autodiff::fake_quantize_weight(tape_, w, low, high,
+                                          weight_quantizer(linear->scheme.weights));
+  }
+
+  Var repeated(const SiteUse& use) {
+    Var scale = scales_[use.site];
+    for (const Repeat& repeat : use.fold->repeats)
+      scale = autodiff::repeat(tape_, scale, repeat.inner, repeat.count);
+    return scale;
+  }
+
+  void multiply_in(Var& product, const Var& factor) {
+    product = product ? autodiff::multiply(tape_, product, factor) : factor;
+  }
+
+  const Student& student_;
+  autodiff::Tape& tape_;
+  std::vector<Var> bound_;   // as parameters_
+  std::vector<Var> scales_;  // of each site, away from zero
+  std::map<ir::ValueId, Var> used_;
+};
+
+Result<Student> Student::create(const autodiff::BlockEvaluator& evaluator, const ir::Module& module,
+                                const std::map<std::string, quant::Scheme>& schemes,
+                                std::vector<ScaleSite> sites, const StudentOptions& options) {
+  Student student(evaluator);
+  if (options.scales) student.add_scales(std::move(sites));
+  ABQ_RETURN_IF_ERROR(student.add_linears(module, schemes, options));
+  return student;
+}
+
+int Student::add_parameter(std::string name, StudentParameter::Kind kind,
+                           std::span<const float> values, int64_t rows, int64_t cols) {
+  parameters_.push_back({std::move(name), kind, evaluator_->device().upload(values, rows, cols)});
+  return static_cast<int>(parameters_.size()) - 1;
+}
+
+void Student::add_scales(std::vector<ScaleSite> sites) {
+  sites_ = std::move(sites);
+  for (size_t i = 0; i < sites_.size(); ++i) {
+    const ScaleSite& site = sites_[i];
+    site_parameters_.push_back(add_parameter("scale " + site.name, StudentParameter::Kind::kScale,
+                                             site.start, 1,
+                                             static_cast<int64_t>(site.start.size())));
+    for (const ScaleFold& fold : site.folds) {
+      const ir::Node& node = evaluator_->block().nodes[static_cast<size_t>(fold.node)];
+      uses_[node.operands[1]].push_back({i, &fold});
+    }
+  }
+}
+
+Status Student::add_linears(const ir::Module& module,
+                            const std::map<std::string, quant::Scheme>& schemes,
+                            const StudentOptions& options) {
+  const ir::Block& block = evaluator_->block();
+  for (const int index : linear_nodes(block)) {
+    const ir::Node& node = block.nodes[static_cast<size_t>(index)];
+    const ir::ValueId weight = node.operands[1];
+    if (block.users(weight).size() != 1)
+      return unsupported("{}: its weight {} has more than one reader", node.name,
+                         module.weight_name(block, weight));
+    linears_[weight] = {node.name, schemes.at(node.name)};
+  }
+  if (options.compensation) add_compensation(options);
+  if (!options.clips) return {};
+  for (auto& [weight, state] : linears_) {
+    const quant::WeightSpec& spec = state.scheme.weights;
+    // A binary weight has no range to clip.
+    if (spec.quantized() && !spec.binary())
+      ABQ_RETURN_IF_ERROR(add_clips(state, weight, options.clip_start));
+  }
+  return {};
+}
+
+void Student::add_compensation(const StudentOptions& /*options*/) {
+  const ir::Block& block = evaluator_->block();
+  for (const ir::UpDownSite& site : ir::find_up_down_sites(block)) {
+    const ir::Node& down = block.nodes[static_cast<size_t>(site.down)];
+    LinearState& state = linears_.at(down.operands[1]);
+    if (!state.scheme.weights.quantized()) continue;
+    const LinearShape shape = linear_shape(block, down);
+    const std::vector<float> zeros(static_cast<size_t>(shape.n), 0.0f);
+    const std::vector<float> ones(static_cast<size_t>(shape.k), 1.0f);
+    const auto kind = StudentParameter::Kind::kCompensation;
+    state.left = add_parameter("compensation_a " + down.name, kind, zeros, 1, shape.n);
+    state.right = add_parameter("compensation_b " + down.name, kind, ones, 1, shape.k);
+  }
+}
+
+Status Student::add_clips(LinearState& state, ir::ValueId weight, quant::ClipStart start) {
+  compute::TensorDevice& device = evaluator_->device();
+  autodiff::Tape tape(device);
+  const Tensor w = WeightGraph(*this, tape, false).transformed(weight)->value;
+  const quant::WeightSpec& spec = state.scheme.weights;
+  const int64_t groups = spec.groups(w.cols());
+  std::vector<float> low(static_cast<size_t>(w.rows() * groups), kWideClip);
+  std::vector<float> high = low;
+  if (start == quant::ClipStart::kSearch) {
+    const std::vector<float> values = download(device, w);
+    ABQ_RETURN_IF_ERROR(device.status());
+    const std::vector<quant::ClipRatio> found =
+        quant::search_clips({values.data(), w.rows(), w.cols()}, spec);
+    for (size_t i = 0; i < found.size(); ++i) {
+      low[i] = logit(std::min(found[i].low, sigmoid(kWideClip)));
+      high[i] = logit(std::min(found[i].high, sigmoid(kWideClip)));
+    }
+  }
+  const auto kind = StudentParameter::Kind::kClip;
+  state.clip_low = add_parameter("clip_low " + state.name, kind, low, w.rows(), groups);
+  state.clip_high = add_parameter("clip_high " + state.name, kind, high, w.rows(), groups);
+  return {};
+}
+
+Student::Pass Student::run(autodiff::Tape& tape, const Tensor& x, int64_t context,
+                           bool learning) const {
+  WeightGraph graph(*this, tape, learning);
+  autodiff::BlockRun run;
+  run.context = context;
+  run.quantize_attention = true;
+  run.weight = [&](ir::ValueId weight) { return graph.used(weight); };
+  run.input_bits = [&](const ir::Node& linear) {
+    return linears_.at(linear.operands[1]).scheme.activation_bits;
+  };
+  Pass pass;
+  pass.output = evaluator_->run(tape, tape.constant(x), run);
+  pass.bound = graph.take_bound();
+  return pass;
+}
+
+Result<std::vector<LearnedTensor>> Student::get() const {
+  std::vector<LearnedTensor> tensors;
+  for (const StudentParameter& parameter : parameters_)
+    tensors.push_back({parameter.name, parameter.value.rows(), parameter.value.cols(),
+                       download(evaluator_->device(), parameter.value)});
+  ABQ_RETURN_IF_ERROR(evaluator_->device().status());
+  return tensors;
+}
+
+Status Student::set(const std::vector<LearnedTensor>& tensors) {
+  if (tensors.size() != parameters_.size())
+    return invalid_argument("learned state: has {} tensors, expected {}", tensors.size(),
+                            parameters_.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    StudentParameter& parameter = parameters_[i];
+    const LearnedTensor& from = tensors[i];
+    if (from.name != parameter.name || from.rows != parameter.value.rows() ||
+        from.cols != parameter.value.cols())
+      return invalid_argument("learned state: has {} [{}, {}], expected {} [{}, {}]", from.name,
+                              from.rows, from.cols, parameter.name, parameter.value.rows(),
+                              parameter.value.cols());
+    parameter.value = evaluator_->device().upload(from.values, from.rows, from.cols);
+  }
+  return {};
+}
+
+Status Student::fold(ir::Module& module, ir::Block& block, PassContext& context) const {
+  compute::TensorDevice& device = evaluator_->device();
+  autodiff::Tape tape(device);
+  WeightGraph graph(*this, tape, false);
+  std::map<ir::ValueId, std::vector<float>> folded;
+  for (const auto& [weight, uses] : uses_)
+    folded[weight] = download(device, graph.transformed(weight)->value);
+  for (const auto& [weight, state] : linears_) {
+    if (state.left >= 0) folded[weight] = download(device, graph.transformed(weight)->value);
+    if (state.clip_low < 0) continue;
+    const auto factors = [&](int index) {
+      return download(device, device.sigmoid(parameters_[static_cast<size_t>(index)].value));
+    };
+    const std::vector<float> low = factors(state.clip_low);
+    const std::vector<float> high = factors(state.clip_high);
+    std::vector<quant::ClipRatio>& clips = context.layer_clips[state.name];
+    for (size_t i = 0; i < low.size(); ++i)
+      clips.push_back({low[i], high[i]});
+  }
+  for (size_t i = 0; i < sites_.size(); ++i) {
+    const Tensor& scale = parameters_[static_cast<size_t>(site_parameters_[i])].value;
+    std::vector<float> scales = download(device, device.away_from_zero(scale, kMinScaleMagnitude));
+    // Statistics are of magnitudes and ranges; a negative scale turns the range around.
+    for (float& value : scales)
+      value = std::fabs(value);
+    divide_statistics(block, sites_[i], scales, context.input_statistics);
+  }
+  ABQ_RETURN_IF_ERROR(device.status());
+  for (const auto& [weight, values] : folded) {
+    if (const auto bad = first_non_finite(values))
+      return internal_error("{}: element {} is {} after folding", module.weight_name(block, weight),
+                            *bad, values[*bad]);
+    module.replace_weight(block, weight, ir::make_f32_tensor(block.type(weight).shape, values));
+  }
+  return {};
+}
+
+Result<std::vector<quant::ScaleReport>> Student::scale_report() const {
+  std::vector<quant::ScaleReport> report;
+  for (size_t i = 0; i < sites_.size(); ++i) {
+    const Tensor& scale = parameters_[static_cast<size_t>(site_parameters_[i])].value;
+    std::vector<float> values = download(evaluator_->device(), scale);
+    ABQ_RETURN_IF_ERROR(evaluator_->device().status());
+    std::sort(values.begin(), values.end());
+    report.push_back({sites_[i].name, values.front(), values[values.size() / 2], values.back()});
+  }
+  return report;
+}
+
+Result<double> Student::compensation_norm() const {
+  const auto norm = [&](const Tensor& x) {
+    double sum = 0;
+    for (const float v : download(evaluator_->device(), x))
+      sum += static_cast<double>(v) * static_cast<double>(v);
+    return std::sqrt(sum);
+  };
+  double product = 0;
+  double weights = 0;
+  for (const auto& [weight, state] : linears_) {
+    if (state.left < 0) continue;
+    product += norm(parameters_[static_cast<size_t>(state.left)].value) *
+               norm(parameters_[static_cast<size_t>(state.right)].value);
+    weights += norm(evaluator_->weight(weight));
+  }
+  ABQ_RETURN_IF_ERROR(evaluator_->device().status());
+  return weights > 0 ? product / weights : 0.0;
+}
+
+}  // namespace abq::passes

@@ -1,0 +1,110 @@
+// The quantized block while it learns: channel scales, clip factors and compensation vectors as
+// parameters, and the block's weights as functions of them.
+//
+//   norm weight:  w / s
+//   linear:       fake_quantize((w * row scales * column scales + a b^T), clip factors)
+//
+// Scales are pushed away from zero (1e-2) on use; clip factors are sigmoid(gamma).
+#pragma once
+
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "passes/autodiff/block_evaluator.h"
+#include "passes/learned_blocks.h"
+#include "passes/pass.h"
+#include "passes/scale_sites.h"
+
+namespace abq::passes {
+
+// One learned tensor.
+struct StudentParameter {
+  enum class Kind { kScale, kClip, kCompensation };
+  std::string name;  // "scale layers.0.attn_norm -> q, k, v", "clip_low layers.0.mlp.up", ...
+  Kind kind = Kind::kScale;
+  compute::Tensor value;
+};
+
+// What of a block is learned, and from where.
+struct StudentOptions {
+  bool scales = true;
+  bool clips = true;
+  bool compensation = false;
+  quant::ClipStart clip_start = quant::ClipStart::kWide;
+};
+
+class Student {
+ public:
+  // Parameters at their start. `sites` are the block's (find_scale_sites); `schemes` names every
+  // linear's.
+  static Result<Student> create(const autodiff::BlockEvaluator& evaluator, const ir::Module& module,
+                                const std::map<std::string, quant::Scheme>& schemes,
+                                std::vector<ScaleSite> sites, const StudentOptions& options);
+
+  std::vector<StudentParameter>& parameters() { return parameters_; }
+  const std::vector<StudentParameter>& parameters() const { return parameters_; }
+
+  // One pass over x[batch * context, hidden]. With `learning`, the parameters are differentiable:
+  // bound[i] stands for parameters()[i].
+  struct Pass {
+    autodiff::BlockOutput output;
+    std::vector<autodiff::Var> bound;
+  };
+  Pass run(autodiff::Tape& tape, const compute::Tensor& x, int64_t context, bool learning) const;
+
+  // The parameters' values under their names; set() is InvalidArgument when names or shapes differ.
+  Result<std::vector<LearnedTensor>> get() const;
+  Status set(const std::vector<LearnedTensor>& tensors);
+
+  // Writes the transformed weights into the block (f32) and each quantized linear's clip factors
+  // into context.layer_clips, and divides the input statistics; what `quantize` makes of them is
+  // what run() multiplies with.
+  Status fold(ir::Module& module, ir::Block& block, PassContext& context) const;
+
+  // Learned scales per site, and |a b^T| / |W| of the compensated linear.
+  Result<std::vector<quant::ScaleReport>> scale_report() const;
+  Result<double> compensation_norm() const;
+
+ private:
+  struct LinearState {
+    std::string name;
+    quant::Scheme scheme;
+    int clip_low = -1;  // indices into parameters_; -1 = none
+    int clip_high = -1;
+    int left = -1;  // compensation: a [1, N] and b [1, K]
+    int right = -1;
+  };
+  // Where the weight of a node gets its scales.
+  struct SiteUse {
+    size_t site = 0;
+    const ScaleFold* fold = nullptr;
+  };
+
+  explicit Student(const autodiff::BlockEvaluator& evaluator) : evaluator_(&evaluator) {}
+
+  int add_parameter(std::string name, StudentParameter::Kind kind, std::span<const float> values,
+                    int64_t rows, int64_t cols);
+  void add_scales(std::vector<ScaleSite> sites);
+  Status add_linears(const ir::Module& module, const std::map<std::string, quant::Scheme>& schemes,
+                     const StudentOptions& options);
+  Status add_clips(LinearState& state, ir::ValueId weight, quant::ClipStart start);
+  void add_compensation(const StudentOptions& options);
+
+  // The graph of one weight on a tape.
+  class WeightGraph;
+
+  const autodiff::BlockEvaluator* evaluator_;
+  std::vector<StudentParameter> parameters_;
+  std::vector<ScaleSite> sites_;
+  std::vector<int> site_parameters_;                  // of each site
+  std::map<ir::ValueId, std::vector<SiteUse>> uses_;  // by weight
+  std::map<ir::ValueId, LinearState> linears_;        // by weight
+};
+
+// compute's form of a weight quantizer.
+compute::WeightQuantizer weight_quantizer(const quant::WeightSpec& spec);
+
+}  // namespace abq::passes

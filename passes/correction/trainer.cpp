@@ -1,0 +1,216 @@
+#include "passes/correction/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <numeric>
+
+#include "support/random.h"
+
+namespace abq::passes {
+namespace {
+
+using compute::Tensor;
+
+// Copies of tensors that training changes in place.
+std::vector<Tensor> copies(compute::TensorDevice& device, const std::vector<Tensor>& tensors) {
+  std::vector<Tensor> result;
+  for (const Tensor& tensor : tensors)
+    result.push_back(device.copy(tensor));
+  return result;
+}
+
+void restore(compute::TensorDevice& device, const std::vector<Tensor>& to,
+             const std::vector<Tensor>& from) {
+  for (size_t i = 0; i < to.size(); ++i)
+    device.assign(to[i], from[i]);
+}
+
+// Windows 0 .. count - 1 in an order that depends on the seed and the epoch.
+std::vector<int64_t> shuffled(int64_t count, uint64_t seed, int64_t epoch) {
+  std::vector<int64_t> order(static_cast<size_t>(count));
+  std::iota(order.begin(), order.end(), 0);
+  Random random(seed * 0x9e3779b97f4a7c15u + static_cast<uint64_t>(epoch));
+  for (size_t i = order.size(); i > 1; --i)
+    std::swap(order[i - 1], order[random.below(i)]);
+  return order;
+}
+
+}  // namespace
+
+// Everything a step changes.
+struct Trainer::OptimizerState {
+  std::vector<Tensor> tensors;  // parameters, means, variances
+  size_t parameters = 0;
+  int64_t steps = 0;
+
+  OptimizerState(compute::TensorDevice& device, const Student& student)
+      : parameters(student.parameters().size()) {
+    for (const StudentParameter& parameter : student.parameters())
+      tensors.push_back(parameter.value);
+    for (int moment = 0; moment < 2; ++moment)
+      for (const StudentParameter& parameter : student.parameters())
+        tensors.push_back(device.filled(parameter.value.rows(), parameter.value.cols(), 0.0f));
+  }
+  std::vector<Tensor> values() const {
+    return {tensors.begin(), tensors.begin() + static_cast<std::ptrdiff_t>(parameters)};
+  }
+  const Tensor& mean(size_t i) const { return tensors[parameters + i]; }
+  const Tensor& variance(size_t i) const { return tensors[2 * parameters + i]; }
+};
+
+Status Trainer::train(Student& student, quant::BlockReport& report,
+                      const EpochDone& epoch_done) const {
+  if (student.parameters().empty()) return {};
+  compute::TensorDevice& device = evaluator_.device();
+  OptimizerState state(device, student);
+  std::vector<Tensor> last_good = copies(device, state.tensors);
+  std::vector<Tensor> best = copies(device, state.values());
+  double best_loss = std::numeric_limits<double>::infinity();
+  double rate_factor = 1;
+  int recoveries = 0;
+  for (int64_t index = 0; index < settings_.epochs;) {
+    const int64_t steps_before = state.steps;
+    ABQ_ASSIGN_OR_RETURN(const quant::LossParts losses, epoch(student, state, index, rate_factor));
+    if (!std::isfinite(losses.total)) {
+      restore(device, state.tensors, last_good);
+      state.steps = steps_before;
+      if (recoveries == kMaxRecoveries) {
+        report.events.push_back(fmt::format(
+            "epoch {}: the loss is not finite after {} recoveries; stopped", index, recoveries));
+        break;
+      }
+      ++recoveries;
+      rate_factor /= 2;
+      report.events.push_back(fmt::format(
+          "epoch {}: the loss is not finite; went back to its start with {} of the rates", index,
+          rate_factor));
+      continue;
+    }
+    restore(device, last_good, state.tensors);
+    if (losses.total < best_loss) {
+      best_loss = losses.total;
+      restore(device, best, state.values());
+    }
+    report.epochs.push_back(losses);
+    if (epoch_done) epoch_done(index, losses);
+    ++index;
+  }
+  restore(device, state.values(), best);
+  return device.status();
+}
+
+Result<quant::LossParts> Trainer::epoch(Student& student, OptimizerState& state, int64_t index,
+                                        double rate_factor) const {
+  compute::TensorDevice& device = evaluator_.device();
+  const std::vector<int64_t> order = shuffled(batches_.windows(), seed_, index);
+  LossSums sums(device);
+  const std::span<const int64_t> windows(order);
+  const auto batch = static_cast<size_t>(settings_.batch);
+  for (size_t first = 0; first < windows.size(); first += batch)
+    ABQ_RETURN_IF_ERROR(step(student, state,
+                             windows.subspan(first, std::min(batch, windows.size() - first)),
+                             rate_factor, sums));
+  const quant::LossParts losses = sums.read().losses;
+  ABQ_RETURN_IF_ERROR(device.status());
+  return losses;
+}
+
+Status Trainer::step(Student& student, OptimizerState& state, std::span<const int64_t> windows,
+                     double rate_factor, LossSums& sums) const {
+  compute::TensorDevice& device = evaluator_.device();
+  const auto micro = static_cast<size_t>(micro_batch());
+  std::vector<Tensor> gradients(student.parameters().size());
+  for (size_t first = 0; first < windows.size(); first += micro) {
+    const auto part = windows.subspan(first, std::min(micro, windows.size() - first));
+    const float share = static_cast<float>(part.size()) / static_cast<float>(windows.size());
+    ABQ_ASSIGN_OR_RETURN(const WindowBatch batch, batches_.load(part));
+    ABQ_ASSIGN_OR_RETURN(const LossTargets target, targets(batch, settings_.akl > 0));
+    autodiff::Tape tape(device);
+    Student::Pass pass = student.run(tape, batch.quantized_input, batches_.context(), true);
+    const Losses losses = correction_losses(tape, settings_, pass.output, target);
+    pass.output = {};
+    tape.backward(losses.total, share);
+    sums.add(losses, static_cast<float>(part.size()) / static_cast<float>(batches_.windows()));
+    for (size_t i = 0; i < gradients.size(); ++i) {
+      const Tensor& gradient = pass.bound[i]->gradient;
+      if (gradient.empty()) continue;
+      if (gradients[i].empty()) {
+        gradients[i] = gradient;
+      } else {
+        device.accumulate(gradients[i], gradient, 1.0f);
+      }
+    }
+  }
+  const double factor = rate_factor * schedule_factor(state.steps);
+  ++state.steps;
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    if (gradients[i].empty()) continue;  // a scale that nothing quantized depends on
+    compute::AdamW adamw;
+    adamw.rate = factor * rate(student.parameters()[i].kind);
+    adamw.step = state.steps;
+    device.adamw(state.tensors[i], gradients[i], state.mean(i), state.variance(i), adamw);
+  }
+  return {};
+}
+
+Result<LossTargets> Trainer::targets(const WindowBatch& batch, bool probabilities) const {
+  LossTargets target;
+  target.float_output = batch.float_output;
+  target.quantized_output = batch.quantized_output;
+  if (probabilities) {
+    autodiff::BlockRun run;
+    run.context = batches_.context();
+    target.probabilities = evaluator_.probabilities(batch.float_input, run);
+  }
+  return target;
+}
+
+Result<BlockQuality> Trainer::evaluate(const Student& student) const {
+  compute::TensorDevice& device = evaluator_.device();
+  LossSums sums(device);
+  std::vector<int64_t> order(static_cast<size_t>(batches_.windows()));
+  std::iota(order.begin(), order.end(), 0);
+  const std::span<const int64_t> windows(order);
+  const auto micro = static_cast<size_t>(micro_batch());
+  for (size_t first = 0; first < windows.size(); first += micro) {
+    const auto part = windows.subspan(first, std::min(micro, windows.size() - first));
+    const float share = static_cast<float>(part.size()) / static_cast<float>(windows.size());
+    ABQ_ASSIGN_OR_RETURN(const WindowBatch batch, batches_.load(part));
+    ABQ_ASSIGN_OR_RETURN(const LossTargets target, targets(batch, true));
+    autodiff::Tape tape(device);
+    const Student::Pass pass = student.run(tape, batch.quantized_input, batches_.context(), false);
+    sums.add(correction_losses(tape, settings_, pass.output, target), share);
+    sums.add_divergence(mean_divergence(tape, pass.output.probabilities, target.probabilities),
+                        share);
+  }
+  const BlockQuality quality = sums.read();
+  ABQ_RETURN_IF_ERROR(device.status());
+  return quality;
+}
+
+double Trainer::rate(StudentParameter::Kind kind) const {
+  switch (kind) {
+    case StudentParameter::Kind::kScale:
+      return settings_.scale_rate;
+    case StudentParameter::Kind::kClip:
+      return settings_.clip_rate;
+    case StudentParameter::Kind::kCompensation:
+      return settings_.compensation_rate;
+  }
+  return 0;
+}
+
+int64_t Trainer::steps_per_epoch() const {
+  return (batches_.windows() + settings_.batch - 1) / settings_.batch;
+}
+
+double Trainer::schedule_factor(int64_t step) const {
+  if (settings_.schedule == quant::RateSchedule::kConstant) return 1;
+  const double done =
+      static_cast<double>(step) / static_cast<double>(settings_.epochs * steps_per_epoch());
+  return 0.5 * (1 + std::cos(std::numbers::pi * done));
+}
+
+}  // namespace abq::passes
