@@ -16,7 +16,7 @@ struct StreamOptions {
   enum class Precision { kFloat32, kBFloat16 };
   Precision precision = Precision::kFloat32;
   // Folder of the file that holds the stream; empty = memory. The file has no name.
-  std::string spill_folder;
+  std::string spill_folder = {};
 };
 
 // [windows][context, hidden]; every element is written before it is read. Move-only.

@@ -13,7 +13,6 @@ namespace {
 using autodiff::Var;
 using compute::Tensor;
 
-constexpr float kMinScaleMagnitude = 1e-2f;
 constexpr float kWideClip = 4.0f;  // gamma: sigmoid(4) = 0.982
 
 float logit(float p) {
@@ -22,12 +21,6 @@ float logit(float p) {
 
 float sigmoid(float x) {
   return 1.0f / (1.0f + std::exp(-x));
-}
-
-std::vector<float> download(compute::TensorDevice& device, const Tensor& x) {
-  std::vector<float> values(static_cast<size_t>(x.size()));
-  device.download(x, values);
-  return values;
 }
 
 }  // namespace
@@ -176,7 +169,7 @@ Status Student::add_linears(const ir::Module& module,
                          module.weight_name(block, weight));
     linears_[weight] = {node.name, schemes.at(node.name)};
   }
-  if (options.compensation) add_compensation(options);
+  if (options.compensation) add_compensation();
   if (!options.clips) return {};
   for (auto& [weight, state] : linears_) {
     const quant::WeightSpec& spec = state.scheme.weights;
@@ -187,7 +180,7 @@ Status Student::add_linears(const ir::Module& module,
   return {};
 }
 
-void Student::add_compensation(const StudentOptions& /*options*/) {
+void Student::add_compensation() {
   const ir::Block& block = evaluator_->block();
   for (const ir::UpDownSite& site : ir::find_up_down_sites(block)) {
     const ir::Node& down = block.nodes[static_cast<size_t>(site.down)];
@@ -211,7 +204,8 @@ Status Student::add_clips(LinearState& state, ir::ValueId weight, quant::ClipSta
   std::vector<float> low(static_cast<size_t>(w.rows() * groups), kWideClip);
   std::vector<float> high = low;
   if (start == quant::ClipStart::kSearch) {
-    const std::vector<float> values = download(device, w);
+    std::vector<float> values(static_cast<size_t>(w.size()));
+    device.download(w, values);
     ABQ_RETURN_IF_ERROR(device.status());
     const std::vector<quant::ClipRatio> found =
         quant::search_clips({values.data(), w.rows(), w.cols()}, spec);
@@ -242,98 +236,15 @@ Student::Pass Student::run(autodiff::Tape& tape, const Tensor& x, int64_t contex
   return pass;
 }
 
-Result<std::vector<LearnedTensor>> Student::get() const {
-  std::vector<LearnedTensor> tensors;
-  for (const StudentParameter& parameter : parameters_)
-    tensors.push_back({parameter.name, parameter.value.rows(), parameter.value.cols(),
-                       download(evaluator_->device(), parameter.value)});
-  ABQ_RETURN_IF_ERROR(evaluator_->device().status());
-  return tensors;
-}
-
-Status Student::set(const std::vector<LearnedTensor>& tensors) {
-  if (tensors.size() != parameters_.size())
-    return invalid_argument("learned state: has {} tensors, expected {}", tensors.size(),
-                            parameters_.size());
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    StudentParameter& parameter = parameters_[i];
-    const LearnedTensor& from = tensors[i];
-    if (from.name != parameter.name || from.rows != parameter.value.rows() ||
-        from.cols != parameter.value.cols())
-      return invalid_argument("learned state: has {} [{}, {}], expected {} [{}, {}]", from.name,
-                              from.rows, from.cols, parameter.name, parameter.value.rows(),
-                              parameter.value.cols());
-    parameter.value = evaluator_->device().upload(from.values, from.rows, from.cols);
-  }
-  return {};
-}
-
-Status Student::fold(ir::Module& module, ir::Block& block, PassContext& context) const {
-  compute::TensorDevice& device = evaluator_->device();
-  autodiff::Tape tape(device);
+std::map<ir::ValueId, Tensor> Student::transformed_weights() const {
+  autodiff::Tape tape(evaluator_->device());
   WeightGraph graph(*this, tape, false);
-  std::map<ir::ValueId, std::vector<float>> folded;
+  std::map<ir::ValueId, Tensor> weights;
   for (const auto& [weight, uses] : uses_)
-    folded[weight] = download(device, graph.transformed(weight)->value);
-  for (const auto& [weight, state] : linears_) {
-    if (state.left >= 0) folded[weight] = download(device, graph.transformed(weight)->value);
-    if (state.clip_low < 0) continue;
-    const auto factors = [&](int index) {
-      return download(device, device.sigmoid(parameters_[static_cast<size_t>(index)].value));
-    };
-    const std::vector<float> low = factors(state.clip_low);
-    const std::vector<float> high = factors(state.clip_high);
-    std::vector<quant::ClipRatio>& clips = context.layer_clips[state.name];
-    for (size_t i = 0; i < low.size(); ++i)
-      clips.push_back({low[i], high[i]});
-  }
-  for (size_t i = 0; i < sites_.size(); ++i) {
-    const Tensor& scale = parameters_[static_cast<size_t>(site_parameters_[i])].value;
-    std::vector<float> scales = download(device, device.away_from_zero(scale, kMinScaleMagnitude));
-    // Statistics are of magnitudes and ranges; a negative scale turns the range around.
-    for (float& value : scales)
-      value = std::fabs(value);
-    divide_statistics(block, sites_[i], scales, context.input_statistics);
-  }
-  ABQ_RETURN_IF_ERROR(device.status());
-  for (const auto& [weight, values] : folded) {
-    if (const auto bad = first_non_finite(values))
-      return internal_error("{}: element {} is {} after folding", module.weight_name(block, weight),
-                            *bad, values[*bad]);
-    module.replace_weight(block, weight, ir::make_f32_tensor(block.type(weight).shape, values));
-  }
-  return {};
-}
-
-Result<std::vector<quant::ScaleReport>> Student::scale_report() const {
-  std::vector<quant::ScaleReport> report;
-  for (size_t i = 0; i < sites_.size(); ++i) {
-    const Tensor& scale = parameters_[static_cast<size_t>(site_parameters_[i])].value;
-    std::vector<float> values = download(evaluator_->device(), scale);
-    ABQ_RETURN_IF_ERROR(evaluator_->device().status());
-    std::sort(values.begin(), values.end());
-    report.push_back({sites_[i].name, values.front(), values[values.size() / 2], values.back()});
-  }
-  return report;
-}
-
-Result<double> Student::compensation_norm() const {
-  const auto norm = [&](const Tensor& x) {
-    double sum = 0;
-    for (const float v : download(evaluator_->device(), x))
-      sum += static_cast<double>(v) * static_cast<double>(v);
-    return std::sqrt(sum);
-  };
-  double product = 0;
-  double weights = 0;
-  for (const auto& [weight, state] : linears_) {
-    if (state.left < 0) continue;
-    product += norm(parameters_[static_cast<size_t>(state.left)].value) *
-               norm(parameters_[static_cast<size_t>(state.right)].value);
-    weights += norm(evaluator_->weight(weight));
-  }
-  ABQ_RETURN_IF_ERROR(evaluator_->device().status());
-  return weights > 0 ? product / weights : 0.0;
+    weights[weight] = graph.transformed(weight)->value;
+  for (const auto& [weight, state] : linears_)
+    if (state.left >= 0) weights[weight] = graph.transformed(weight)->value;
+  return weights;
 }
 
 }  // namespace abq::passes

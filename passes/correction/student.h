@@ -20,6 +20,9 @@
 
 namespace abq::passes {
 
+// Learned scales nearer to zero are used as if they were this far from it, with their sign.
+inline constexpr float kMinScaleMagnitude = 1e-2f;
+
 // One learned tensor.
 struct StudentParameter {
   enum class Kind { kScale, kClip, kCompensation };
@@ -91,10 +94,12 @@ class Student {
   Status add_linears(const ir::Module& module, const std::map<std::string, quant::Scheme>& schemes,
                      const StudentOptions& options);
   Status add_clips(LinearState& state, ir::ValueId weight, quant::ClipStart start);
-  void add_compensation(const StudentOptions& options);
+  void add_compensation();
 
   // The graph of one weight on a tape.
   class WeightGraph;
+  // Weights that scales or compensation change, in floats.
+  std::map<ir::ValueId, compute::Tensor> transformed_weights() const;
 
   const autodiff::BlockEvaluator* evaluator_;
   std::vector<StudentParameter> parameters_;
