@@ -93,10 +93,17 @@ class PlanBuilder {
 // Plain structs <-> proto.
 void to_proto(const quant::Recipe& recipe, proto::Recipe* out);
 Result<quant::Recipe> from_proto(const proto::Recipe& recipe);
+// InvalidArgument names the field and what it may be: what from_proto asks of `correction`.
+Status check_correction(const quant::CorrectionSettings& settings);
 void to_proto(const quant::Report& report, proto::Report* out);
 quant::Report from_proto(const proto::Report& report);
+void to_proto(const quant::BlockReport& block, proto::BlockReport* out);
+quant::BlockReport from_proto(const proto::BlockReport& block);
 // Recipe file in protobuf's JSON form; InvalidArgument names the unknown field or bad value.
 Result<quant::Recipe> recipe_from_json(const std::string& json, const std::string& name);
+// The same form, all fields said, the same text for equal recipes.
+std::string recipe_to_json(const quant::Recipe& recipe);
+std::string correction_to_json(const proto::CorrectionSettings& settings);
 
 // True bits per weight, from the plan's own blobs and records: over the block linears (codes with
 // padding, scales, zero points, their plan records), and 8 x file size / all weights.

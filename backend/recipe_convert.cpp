@@ -1,6 +1,6 @@
-#include <cmath>
-
+// quant::Recipe <-> proto::Recipe.
 #include "backend/backend.h"
+#include "backend/correction_convert.h"
 
 namespace abq::backend {
 namespace {
@@ -16,50 +16,6 @@ Result<quant::LayerOverride> override_from_proto(const proto::LayerOverride& fro
         from.pattern(), from.scheme());
   }
   return quant::LayerOverride{from.pattern(), *scheme};
-}
-
-void to_proto(const quant::Quality& quality, proto::Quality* out) {
-  out->set_sqnr_db(quality.sqnr_db);
-  out->set_cosine(quality.cosine);
-  out->set_max_error(quality.max_error);
-}
-
-quant::Quality from_proto(const proto::Quality& quality) {
-  return {quality.sqnr_db(), quality.cosine(), quality.max_error()};
-}
-
-void to_proto(const quant::LayerReport& layer, proto::LayerReport* out) {
-  out->set_name(layer.name);
-  out->set_scheme(layer.scheme);
-  out->set_n(layer.n);
-  out->set_k(layer.k);
-  out->set_encoding(layer.encoding);
-  out->set_packed_bytes(layer.packed_bytes);
-  out->set_parameter_bytes(layer.parameter_bytes);
-  out->set_kernel(layer.kernel);
-  to_proto(layer.weight, out->mutable_weight());
-  if (layer.output) to_proto(*layer.output, out->mutable_output());
-  out->set_clip_low(layer.clip_low);
-  out->set_clip_high(layer.clip_high);
-  out->set_outlier_ratio(layer.outlier_ratio);
-}
-
-quant::LayerReport from_proto(const proto::LayerReport& layer) {
-  quant::LayerReport out;
-  out.name = layer.name();
-  out.scheme = layer.scheme();
-  out.n = layer.n();
-  out.k = layer.k();
-  out.encoding = layer.encoding();
-  out.packed_bytes = layer.packed_bytes();
-  out.parameter_bytes = layer.parameter_bytes();
-  out.kernel = layer.kernel();
-  out.weight = from_proto(layer.weight());
-  if (layer.has_output()) out.output = from_proto(layer.output());
-  out.clip_low = layer.clip_low();
-  out.clip_high = layer.clip_high();
-  out.outlier_ratio = layer.outlier_ratio();
-  return out;
 }
 
 }  // namespace
@@ -78,6 +34,8 @@ void to_proto(const quant::Recipe& recipe, proto::Recipe* out) {
     added->set_scheme(quant::to_string(override_.scheme));
   }
   out->set_seed(recipe.seed);
+  // Methods that learn nothing have nothing to say here.
+  if (recipe.method == "abq") to_proto(recipe.correction, out->mutable_correction());
 }
 
 Result<quant::Recipe> from_proto(const proto::Recipe& recipe) {
@@ -103,28 +61,7 @@ Result<quant::Recipe> from_proto(const proto::Recipe& recipe) {
     out.overrides.push_back(std::move(added).value());
   }
   out.seed = recipe.seed();
-  return out;
-}
-
-void to_proto(const quant::Report& report, proto::Report* out) {
-  out->Clear();
-  for (const quant::LayerReport& layer : report.layers)
-    to_proto(layer, out->add_layers());
-  for (const std::string& note : report.notes)
-    out->add_notes(note);
-  out->set_calibration_tokens(report.calibration_tokens);
-  out->set_block_linear_bits(report.block_linear_bits);
-  out->set_file_bits(report.file_bits);
-}
-
-quant::Report from_proto(const proto::Report& report) {
-  quant::Report out;
-  for (const proto::LayerReport& layer : report.layers())
-    out.layers.push_back(from_proto(layer));
-  out.notes.assign(report.notes().begin(), report.notes().end());
-  out.calibration_tokens = report.calibration_tokens();
-  out.block_linear_bits = report.block_linear_bits();
-  out.file_bits = report.file_bits();
+  ABQ_ASSIGN_OR_RETURN(out.correction, from_proto(recipe.correction()));
   return out;
 }
 

@@ -1,0 +1,14 @@
+// The recipe's part for learned methods, for recipe_convert.cpp.
+#pragma once
+
+#include "proto/recipe.pb.h"
+#include "quant/recipe.h"
+#include "support/status.h"
+
+namespace abq::backend {
+
+void to_proto(const quant::CorrectionSettings& settings, proto::CorrectionSettings* out);
+// InvalidArgument names the field and what it may be.
+Result<quant::CorrectionSettings> from_proto(const proto::CorrectionSettings& settings);
+
+}  // namespace abq::backend
