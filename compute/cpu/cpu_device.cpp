@@ -4,13 +4,11 @@
 #include <cmath>
 #include <vector>
 
-#include "support/parallel.h"
+#include "compute/cpu/pieces.h"
 
 namespace abq::compute {
 namespace {
 
-// Elements below which a second thread costs more than it brings.
-constexpr int64_t kElementsPerPiece = 16384;
 // Weights of one matrix-vector piece: they stay in the second-level cache for the next row of X.
 constexpr int64_t kGemvBytesPerPiece = 256 * 1024;
 // Rows of X up to which reading the weights costs more than the arithmetic on them.
@@ -19,25 +17,6 @@ constexpr int64_t kGemmMaxCols = 256;
 constexpr int64_t kGemmMinTiles = 32;
 // With fewer groups, decode gives each head to a thread of its own rather than read keys once.
 constexpr int64_t kMinDecodeGroups = 8;
-
-int64_t divide_up(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
-
-// Scratch that the calling thread keeps between calls.
-float* thread_scratch(int64_t floats) {
-  thread_local std::vector<float> scratch;
-  if (static_cast<int64_t>(scratch.size()) < floats) scratch.resize(static_cast<size_t>(floats));
-  return scratch.data();
-}
-
-// body(first, last) over pieces of [0, rows), each of about kElementsPerPiece elements.
-template <class Body>
-void for_row_pieces(int64_t rows, int64_t cols, const Body& body) {
-  const int64_t step = std::max<int64_t>(kElementsPerPiece / std::max<int64_t>(cols, 1), 1);
-  parallel_for(divide_up(rows, step),
-               [&](int64_t i) { body(i * step, std::min((i + 1) * step, rows)); });
-}
 
 struct TileSize {
   int64_t rows;
@@ -64,6 +43,21 @@ TileSize tile_size(const Kernels& kernels, int64_t rows, int64_t cols) {
 }
 
 }  // namespace
+
+float* thread_scratch(int64_t floats) {
+  thread_local std::vector<float> scratch;
+  if (static_cast<int64_t>(scratch.size()) < floats) scratch.resize(static_cast<size_t>(floats));
+  return scratch.data();
+}
+
+void rope_angles(int64_t position, const float* frequencies, int64_t count, float* cosines,
+                 float* sines) {
+  for (int64_t j = 0; j < count; ++j) {
+    const double angle = static_cast<double>(position) * frequencies[j];
+    cosines[j] = static_cast<float>(std::cos(angle));
+    sines[j] = static_cast<float>(std::sin(angle));
+  }
+}
 
 void CpuDevice::product(const GemmTile& whole) const {
   const TileSize size = tile_size(kernels_, whole.rows, whole.cols);
@@ -189,11 +183,7 @@ void CpuDevice::rope(MatrixView<float> x, int head_dim, const int64_t* positions
     float* const cosines = thread_scratch(head_dim);
     float* const sines = cosines + half;
     for (int64_t r = first; r < last; ++r) {
-      for (int64_t j = 0; j < half; ++j) {
-        const double angle = static_cast<double>(positions[r]) * inverse_frequencies[j];
-        cosines[j] = static_cast<float>(std::cos(angle));
-        sines[j] = static_cast<float>(std::sin(angle));
-      }
+      rope_angles(positions[r], inverse_frequencies, half, cosines, sines);
       kernels_.rope(x.row(r), x.cols / head_dim, head_dim, cosines, sines);
     }
   });

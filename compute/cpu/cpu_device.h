@@ -7,6 +7,10 @@
 
 namespace abq::compute {
 
+// cos and sin of position * frequencies[j] for j < count, the angle in float64.
+void rope_angles(int64_t position, const float* frequencies, int64_t count, float* cosines,
+                 float* sines);
+
 class CpuDevice final : public Device {
  public:
   explicit CpuDevice(const Kernels& kernels) : kernels_(kernels) {}

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "compute/cpu/tensor_kernels.h"
 #include "compute/device.h"
 #include "support/cpu_features.h"
 
@@ -98,6 +99,7 @@ struct Kernels {
   void (*to_float)(FloatType type, const void* in, int64_t count, float* out);
   // The sum of `count` floats, read as fast as memory gives them: the floor of benchmarks.
   float (*sum)(const float* values, int64_t count);
+  const TensorKernels* tensor;
 };
 
 // The table of a level; null where this build has none. kAmx shares the table of kAvx512. Calling

@@ -3,12 +3,12 @@
 #include "compute/cpu/kernels.h"
 
 // After kernels.h, whose types it uses.
-#include "compute/cpu/isa/attention.h"
+#include "compute/cpu/isa/tensor_kernels.h"
 
 namespace abq::compute::avx512 {
 
-const Kernels kKernels = {kMicroRows,      kMicroCols,    gemm_tile, gemv,
-                          rms_norm,        silu_mul,      add,       rope,
-                          attention_block, attention_row, to_float,  sum};
+const Kernels kKernels = {
+    kMicroRows, kMicroCols,      gemm_tile,     gemv,     rms_norm, silu_mul,       add,
+    rope,       attention_block, attention_row, to_float, sum,      &kTensorKernels};
 
 }  // namespace abq::compute::avx512

@@ -7,7 +7,8 @@
 namespace abq::compute::ABQ_ISA_NAMESPACE {
 namespace {
 
-void rms_norm(const float* x, const float* weight, float eps, int64_t count, float* y) {
+// 1 / sqrt(mean(x^2) + eps).
+float rms_scale(const float* x, float eps, int64_t count) {
   Float sum[4] = {};
   int64_t i = 0;
   for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
@@ -22,8 +23,13 @@ void rms_norm(const float* x, const float* weight, float eps, int64_t count, flo
     sum[0] += v * v;
   }
   const float squares = sum_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
-  const float scale = 1.0f / __builtin_sqrtf(squares / static_cast<float>(count) + eps);
-  for (i = 0; i + kLanes <= count; i += kLanes)
+  return 1.0f / __builtin_sqrtf(squares / static_cast<float>(count) + eps);
+}
+
+void rms_norm(const float* x, const float* weight, float eps, int64_t count, float* y) {
+  const float scale = rms_scale(x, eps, count);
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes)
     store(y + i, load(x + i) * scale * load(weight + i));
   for (; i < count; ++i)
     y[i] = x[i] * scale * weight[i];

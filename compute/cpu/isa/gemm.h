@@ -53,6 +53,23 @@ void micro_tile_of(int64_t rows, const float* a, const float* panel, int64_t dep
 
 using Quad = VectorOf<4>::Float;
 
+// Columns k .. k + 3 of four rows become the first four elements of four rows of `out`.
+template <class T>
+inline void transpose_quad(const T* const row[4], int64_t k, float* out, int64_t out_stride) {
+  const Quad r0 = load<4>(row[0] + k), r1 = load<4>(row[1] + k);
+  const Quad r2 = load<4>(row[2] + k), r3 = load<4>(row[3] + k);
+  const Quad low01 = __builtin_shufflevector(r0, r1, 0, 4, 1, 5);
+  const Quad low23 = __builtin_shufflevector(r2, r3, 0, 4, 1, 5);
+  const Quad high01 = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
+  const Quad high23 = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+  const Quad column[4] = {__builtin_shufflevector(low01, low23, 0, 1, 4, 5),
+                          __builtin_shufflevector(low01, low23, 2, 3, 6, 7),
+                          __builtin_shufflevector(high01, high23, 0, 1, 4, 5),
+                          __builtin_shufflevector(high01, high23, 2, 3, 6, 7)};
+  for (int64_t i = 0; i < 4; ++i)
+    __builtin_memcpy(out + i * out_stride, &column[i], sizeof(Quad));
+}
+
 // W[cols, depth] seen as B[depth, cols].
 template <class T>
 struct WeightRows {
@@ -76,29 +93,13 @@ struct WeightRows {
           for (int64_t i = 0; i < 4; ++i)
             __builtin_prefetch(row[i] + kMicroCols * stride + k);
         }
-        transpose_quad(row, k, out + k * kMicroCols);
+        transpose_quad(row, k, out + k * kMicroCols, kMicroCols);
       }
       for (; k < depth; ++k) {
         for (int64_t i = 0; i < 4; ++i)
           out[k * kMicroCols + i] = load_one(row[i] + k);
       }
     }
-  }
-
- private:
-  static void transpose_quad(const T* const row[4], int64_t k, float* out) {
-    const Quad r0 = load<4>(row[0] + k), r1 = load<4>(row[1] + k);
-    const Quad r2 = load<4>(row[2] + k), r3 = load<4>(row[3] + k);
-    const Quad low01 = __builtin_shufflevector(r0, r1, 0, 4, 1, 5);
-    const Quad low23 = __builtin_shufflevector(r2, r3, 0, 4, 1, 5);
-    const Quad high01 = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
-    const Quad high23 = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
-    const Quad column[4] = {__builtin_shufflevector(low01, low23, 0, 1, 4, 5),
-                            __builtin_shufflevector(low01, low23, 2, 3, 6, 7),
-                            __builtin_shufflevector(high01, high23, 0, 1, 4, 5),
-                            __builtin_shufflevector(high01, high23, 2, 3, 6, 7)};
-    for (int64_t i = 0; i < 4; ++i)
-      __builtin_memcpy(out + i * kMicroCols, &column[i], sizeof(Quad));
   }
 };
 

@@ -1,0 +1,121 @@
+// The reference tensor device: every function of compute::TensorDevice and every derivative as its
+// formula, in float64 and plain loops. Shares no code with the devices that it judges but the
+// memory pool. A Tensor's as<double>() is its memory.
+//
+//   reference_tensor_device.cpp      memory, products, elementwise functions, rows, optimizer
+//   reference_tensor_attention.cpp   attention and the losses
+//   reference_tensor_quantizers.cpp  the fake quantizers and the affine transform of weights
+#pragma once
+
+#include "compute/host_memory.h"
+#include "compute/tensor_device.h"
+
+namespace abq::compute {
+
+class ReferenceTensorDevice final : public TensorDevice {
+ public:
+  std::string_view name() const override { return "reference"; }
+  Status status() override { return memory_.status(); }
+  int64_t free_bytes() const override { return memory_.free_bytes(); }
+  int64_t peak_bytes() const override { return memory_.peak_bytes(); }
+
+  Tensor allocate(int64_t rows, int64_t cols) override;
+  Tensor filled(int64_t rows, int64_t cols, float value) override;
+  Tensor upload(std::span<const float> values, int64_t rows, int64_t cols) override;
+  void download(const Tensor& x, std::span<float> values) override;
+  Tensor copy(const Tensor& x) override;
+  void assign(const Tensor& to, const Tensor& from) override;
+
+  Tensor linear(const Tensor& x, const Tensor& w) override;
+  Tensor matmul(const Tensor& a, const Tensor& b) override;
+  Tensor transposed_matmul(const Tensor& a, const Tensor& b) override;
+
+  Tensor add(const Tensor& a, const Tensor& b) override;
+  Tensor multiply(const Tensor& a, const Tensor& b) override;
+  void accumulate(const Tensor& sum, const Tensor& x, float factor) override;
+  Tensor silu_mul(const Tensor& gate, const Tensor& up) override;
+  TensorPair silu_mul_backward(const Tensor& gate, const Tensor& up, const Tensor& dy) override;
+  Tensor sigmoid(const Tensor& x) override;
+  Tensor sigmoid_backward(const Tensor& y, const Tensor& dy) override;
+  Tensor reciprocal(const Tensor& x) override;
+  Tensor reciprocal_backward(const Tensor& y, const Tensor& dy) override;
+  Tensor away_from_zero(const Tensor& x, float minimum) override;
+  Tensor negative_log_abs(const Tensor& x) override;
+  Tensor negative_log_abs_backward(const Tensor& x, const Tensor& dy) override;
+
+  Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps) override;
+  TensorPair rms_norm_backward(const Tensor& x, const Tensor& weight, float eps,
+                               const Tensor& dy) override;
+  Tensor rope(const Tensor& x, int head_dim, int64_t context, const Tensor& frequencies,
+              bool inverse) override;
+  Tensor repeat(const Tensor& x, int64_t inner, int64_t count) override;
+  Tensor repeat_backward(const Tensor& dy, int64_t inner, int64_t count) override;
+  Tensor column_statistics(const Tensor& x) override;
+
+  Tensor attention_weights(const AttentionShape& shape, int64_t context, const Tensor& q,
+                           const Tensor& k) override;
+  TensorPair attention_weights_backward(const AttentionShape& shape, int64_t context,
+                                        const Tensor& q, const Tensor& k, const Tensor& p,
+                                        const Tensor& dp) override;
+  Tensor attention_mix(const AttentionShape& shape, int64_t context, const Tensor& p,
+                       const Tensor& v) override;
+  TensorPair attention_mix_backward(const AttentionShape& shape, int64_t context, const Tensor& p,
+                                    const Tensor& v, const Tensor& dy) override;
+
+  Tensor fake_quantize_tokens(const Tensor& x, int bits, int64_t segment) override;
+  Tensor fake_quantize_tokens_backward(const Tensor& x, int bits, int64_t segment,
+                                       const Tensor& dy) override;
+  Tensor fake_quantize_weight(const Tensor& w, const Tensor& clip_low, const Tensor& clip_high,
+                              const WeightQuantizer& quantizer) override;
+  WeightGradient fake_quantize_weight_backward(const Tensor& w, const Tensor& clip_low,
+                                               const Tensor& clip_high,
+                                               const WeightQuantizer& quantizer,
+                                               const Tensor& dy) override;
+
+  Tensor affine_weight(const Tensor& w, const Tensor& row_scale, const Tensor& column_scale,
+                       const Tensor& a, const Tensor& b) override;
+  AffineGradient affine_weight_backward(const Tensor& w, const Tensor& row_scale,
+                                        const Tensor& column_scale, const Tensor& a,
+                                        const Tensor& b, const Tensor& dy, bool w_wanted) override;
+
+  Tensor mean_cosine(const Tensor& y, const Tensor& target) override;
+  Tensor mean_cosine_backward(const Tensor& y, const Tensor& target, const Tensor& dloss) override;
+  Tensor mean_squared_error(const Tensor& y, const Tensor& target) override;
+  Tensor mean_squared_error_backward(const Tensor& y, const Tensor& target,
+                                     const Tensor& dloss) override;
+  Tensor symmetric_divergence(const Tensor& p, const Tensor& target) override;
+  Tensor symmetric_divergence_backward(const Tensor& p, const Tensor& target,
+                                       const Tensor& dloss) override;
+
+  void adamw(const Tensor& parameter, const Tensor& gradient, const Tensor& mean,
+             const Tensor& variance, const AdamW& settings) override;
+
+ private:
+  // A new tensor whose element (r, c) is element(r, c).
+  template <class Element>
+  Tensor make(int64_t rows, int64_t cols, const Element& element) {
+    Tensor y = allocate(rows, cols);
+    if (memory_.failed()) return y;
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = 0; c < cols; ++c)
+        y.as<double>()[r * cols + c] = element(r, c);
+    }
+    return y;
+  }
+  Tensor zeros(int64_t rows, int64_t cols) {
+    return make(rows, cols, [](int64_t, int64_t) { return 0.0; });
+  }
+  Tensor zeros_like(const Tensor& x) { return zeros(x.rows(), x.cols()); }
+
+  HostMemory memory_;
+};
+
+// Element (r, c) of a tensor of the reference device.
+inline double& at(const Tensor& x, int64_t r, int64_t c) {
+  return x.as<double>()[r * x.cols() + c];
+}
+inline double& at(const Tensor& x, int64_t i) {
+  return x.as<double>()[i];
+}
+
+}  // namespace abq::compute
