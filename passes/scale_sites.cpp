@@ -124,7 +124,7 @@ class SiteFinder {
     const std::string& first = node(linears.front()).name;
     const auto statistics = statistics_.find(first);
     if (statistics == statistics_.end())
-      return invalid_argument("{}: no input statistics; run calibrate before", first);
+      return invalid_argument("{}: no input statistics; run calibrate first", first);
     const std::vector<float>& max_input = statistics->second.max_abs;
     std::vector<float> max_weight(max_input.size(), kMinMaximum);
     for (const int linear : linears) {

@@ -148,7 +148,8 @@ class BlockEvaluator::Execution {
         return linear(tape_, linear_input(node), weight(node));
       case ir::Op::kQuantizeTokens:
         return fake_quantize_tokens(tape_, operand(node, 0),
-                                    static_cast<int>(node.int_attribute("bits")), 0);
+                                    static_cast<int>(node.int_attribute("bits")),
+                                    operand(node, 0)->value.cols());
       case ir::Op::kBitLinear:
         return linear(tape_, operand(node, 0), weight(node));
       case ir::Op::kRope:
@@ -173,7 +174,7 @@ class BlockEvaluator::Execution {
     const Var& x = operand(node, 0);
     if (bits >= 16) return x;
     Var& quantized = quantized_[{node.operands[0], bits}];
-    if (!quantized) quantized = fake_quantize_tokens(tape_, x, bits, 0);
+    if (!quantized) quantized = fake_quantize_tokens(tape_, x, bits, x->value.cols());
     return quantized;
   }
 

@@ -64,7 +64,7 @@ class Student::WeightGraph {
     if (const auto uses = student_.uses_.find(weight); uses != student_.uses_.end()) {
       for (const SiteUse& use : uses->second) {
         const Var scale = repeated(use);
-        switch (use.fold->kind) {
+        switch (fold_of(use).kind) {
           case ScaleFold::Kind::kDivideVector:
             result = autodiff::multiply(tape_, result, autodiff::reciprocal(tape_, scale));
             break;
@@ -98,6 +98,10 @@ class Student::WeightGraph {
     return linear == student_.linears_.end() ? nullptr : &linear->second;
   }
 
+  const ScaleFold& fold_of(const SiteUse& use) const {
+    return student_.sites_[use.site].folds[use.fold];
+  }
+
   Var quantized(ir::ValueId weight, const Var& w) {
     const LinearState* linear = state(weight);
     if (linear == nullptr || !linear->scheme.weights.quantized()) return w;
@@ -112,7 +116,7 @@ class Student::WeightGraph {
 
   Var repeated(const SiteUse& use) {
     Var scale = scales_[use.site];
-    for (const Repeat& repeat : use.fold->repeats)
+    for (const Repeat& repeat : fold_of(use).repeats)
       scale = autodiff::repeat(tape_, scale, repeat.inner, repeat.count);
     return scale;
   }
@@ -150,9 +154,9 @@ void Student::add_scales(std::vector<ScaleSite> sites) {
     site_parameters_.push_back(add_parameter("scale " + site.name, StudentParameter::Kind::kScale,
                                              site.start, 1,
                                              static_cast<int64_t>(site.start.size())));
-    for (const ScaleFold& fold : site.folds) {
-      const ir::Node& node = evaluator_->block().nodes[static_cast<size_t>(fold.node)];
-      uses_[node.operands[1]].push_back({i, &fold});
+    for (size_t f = 0; f < site.folds.size(); ++f) {
+      const ir::Node& node = evaluator_->block().nodes[static_cast<size_t>(site.folds[f].node)];
+      uses_[node.operands[1]].push_back({i, f});
     }
   }
 }

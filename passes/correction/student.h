@@ -82,8 +82,8 @@ class Student {
   };
   // Where the weight of a node gets its scales.
   struct SiteUse {
-    size_t site = 0;
-    const ScaleFold* fold = nullptr;
+    size_t site = 0;  // in sites_
+    size_t fold = 0;  // in its folds
   };
 
   explicit Student(const autodiff::BlockEvaluator& evaluator) : evaluator_(&evaluator) {}

@@ -23,6 +23,7 @@ TEST_CASE("calibrate advances the float stream block by block as the interpreter
   PassContext context;
   context.calibration_windows = make_windows(3, 12);
   REQUIRE(calibrate(module, "layers.0", context).ok());
+  context.finish_block();
   REQUIRE(calibrate(module, "layers.1", context).ok());
   CHECK(context.report.calibration_tokens == 36);
 
@@ -30,9 +31,11 @@ TEST_CASE("calibrate advances the float stream block by block as the interpreter
   for (size_t w = 0; w < 3; ++w) {
     ir::Matrix x = *interpreter.embed(module, context.calibration_windows[w]);
     x = *interpreter.run(module, region_named(module, "layers.0"), x);
-    CHECK(context.quality_inputs[w].data == x.data);
+    CHECK(relative_difference(context.quality_inputs[w], x) < 1e-5);
     x = *interpreter.run(module, region_named(module, "layers.1"), x);
-    CHECK(context.float_stream[w].data == x.data);
+    ir::Matrix output = ir::make_matrix(x.rows, x.cols);
+    REQUIRE(context.float_outputs.read(static_cast<int64_t>(w), 1, output.data).ok());
+    CHECK(relative_difference(output, x) < 1e-5);
   }
 }
 
@@ -56,7 +59,10 @@ TEST_CASE("statistics are those of each linear's own input") {
     REQUIRE(interpreter
                 .run(module, region_named(module, "layers.0"), *interpreter.embed(module, window))
                 .ok());
-  CHECK(context.input_statistics.at("layers.0.mlp.down").max_abs == largest);
+  const std::vector<float>& seen = context.input_statistics.at("layers.0.mlp.down").max_abs;
+  REQUIRE(seen.size() == largest.size());
+  for (size_t c = 0; c < seen.size(); ++c)
+    CHECK(seen[c] == doctest::Approx(largest[c]).epsilon(1e-5));
   CHECK(context.input_statistics.at("layers.0.mlp.down").tokens == 18);
   CHECK(context.input_statistics.at("layers.0.attn.q").max_abs ==
         context.input_statistics.at("layers.0.attn.v").max_abs);
@@ -64,10 +70,10 @@ TEST_CASE("statistics are those of each linear's own input") {
         context.input_statistics.at("layers.0.mlp.up").max_abs);
 }
 
-TEST_CASE("activations that are not finite are refused with window, layer and channel") {
+TEST_CASE("activations that are not finite are refused with layer and channel") {
   ir::Module module = make_test_model();
   std::vector<float> weights(static_cast<size_t>(kHidden), 1.0f);
-  weights[5] = std::numeric_limits<float>::infinity();
+  weights[5] = std::numeric_limits<float>::max();
   module.tensors["model.layers.0.input_layernorm.weight"] = ir::make_f32_tensor({kHidden}, weights);
   ir::Region& block = region_named(module, "layers.0");
   block.values[static_cast<size_t>(node_named(block, "layers.0.attn_norm").operands[1])].type =
@@ -76,9 +82,7 @@ TEST_CASE("activations that are not finite are refused with window, layer and ch
   context.calibration_windows = make_windows(2, 9);
   const Status status = calibrate(module, "layers.0", context);
   CHECK(status.code() == StatusCode::kInvalidArgument);
-  CHECK(status.message() ==
-        "calibration window 0: layers.0.attn.q: channel 5 has NaN or Inf; expected finite "
-        "activations");
+  CHECK(status.message() == "layers.0.attn.q: channel 5 has NaN, Inf or squares beyond float32");
 }
 
 TEST_CASE("calibrate without windows is refused with what to give") {

@@ -44,9 +44,9 @@ TEST_CASE("a module of one block gets a synthetic stream as wide as its argument
   module.regions = {region_named(module, "layers.1")};
   PassContext context = context_for("w4a8");
   REQUIRE(use_synthetic_calibration(module, {2, 8}, 5, context).ok());
-  REQUIRE(context.float_stream.size() == 2);
-  CHECK(context.float_stream[0].rows == 8);
-  CHECK(context.float_stream[0].cols == kHidden);
+  CHECK(context.float_stream.windows() == 2);
+  CHECK(context.float_stream.context() == 8);
+  CHECK(context.float_stream.hidden() == kHidden);
   CHECK(run_passes({"assign-schemes", "balance-bits", "calibrate", "smooth", "quantize",
                     "measure-outputs", "pack-weights"},
                    module, context)

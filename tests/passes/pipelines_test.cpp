@@ -49,7 +49,7 @@ TEST_CASE("an unknown method is refused with those there are") {
   recipe.method = "awq";
   const auto steps = pipeline_for(recipe, true);
   REQUIRE(!steps.ok());
-  CHECK(steps.status().message() == "method 'awq' does not exist; there are rtn, smooth");
+  CHECK(steps.status().message() == "method 'awq' does not exist; there are rtn, smooth, abq");
 }
 
 }  // namespace abq::passes

@@ -110,7 +110,7 @@ TEST_CASE("smooth needs calibration and an alpha between 0 and 1") {
   context.calibration_windows = make_windows(2, 8);
   CHECK(run_passes({"smooth"}, module, context)
             .message()
-            .find("no input statistics; run calibrate before smooth") != std::string::npos);
+            .find("no input statistics; run calibrate first") != std::string::npos);
   context.recipe.smooth_alpha = 1.5;
   CHECK(run_passes({"calibrate", "smooth"}, module, context)
             .message()
