@@ -3,10 +3,11 @@ add_library(abq_options INTERFACE)
 target_include_directories(abq_options INTERFACE "${CMAKE_SOURCE_DIR}")
 # -ffp-contract=off: the numbers contract (docs/quantization.md) names each rounding; a compiler that
 # fuses a multiply and an add on its own would move codes between builds.
-target_compile_options(abq_options INTERFACE
-  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -ffp-contract=off)
+# For the host compiler alone: nvcc has other options (abq_cuda_options).
+target_compile_options(abq_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:\
+-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Wno-sign-conversion;-ffp-contract=off>")
 if(ABQ_WERROR)
-  target_compile_options(abq_options INTERFACE -Werror)
+  target_compile_options(abq_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()
 if(ABQ_SANITIZE)
   target_compile_options(abq_options INTERFACE
@@ -19,6 +20,22 @@ function(abq_add_layer name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;PRIVATE_DEPENDS" ${ARGN})
   add_library(abq_${name} STATIC ${ARG_SOURCES})
   target_link_libraries(abq_${name} PUBLIC abq_options ${ARG_DEPENDS} PRIVATE ${ARG_PRIVATE_DEPENDS})
+endfunction()
+
+# Code for Hopper, and an intermediate form that newer and older devices (from sm_80 on) translate at
+# load. The CUDA runtime is an archive: a machine needs a driver and no toolkit.
+function(abq_cuda_options target)
+  set_target_properties(${target} PROPERTIES
+    CUDA_STANDARD 17
+    CUDA_STANDARD_REQUIRED ON
+    CUDA_ARCHITECTURES "80-virtual;90a-real"
+    CUDA_RUNTIME_LIBRARY Static
+    CUDA_VISIBILITY_PRESET hidden)
+  target_compile_options(${target} PRIVATE
+    $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-ffp-contract=off>)
+  if(ABQ_WERROR)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>)
+  endif()
 endfunction()
 
 # Links an executable so that it can move to another machine: symbols of archives hidden (Debian's

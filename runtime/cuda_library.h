@@ -1,5 +1,4 @@
-// libabq_cuda.so, opened at run time: a build without CUDA, or a machine without a driver, runs
-// everything on the CPU.
+// What the CUDA library (compute/cuda_library.h) says of this machine's devices.
 #pragma once
 
 #include <string>

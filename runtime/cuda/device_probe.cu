@@ -1,6 +1,6 @@
 // What CUDA devices this machine has: the first entry point of libabq_cuda.so.
 //
-// The library is opened at run time (runtime/cuda_library.cpp), so the abq binary starts where no
+// The library is opened at run time (compute/cuda_library.cpp), so the abq binary starts where no
 // driver is installed. Its interface is C: it is built by another compiler driver than its caller.
 #include <cuda_runtime.h>
 

@@ -1,0 +1,137 @@
+#include "compute/cuda/cublas_library.h"
+
+#include <dlfcn.h>
+
+#include <array>
+#include <cstdlib>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace abq::compute::cuda {
+namespace {
+
+constexpr std::array<const char*, 2> kNames = {"libcublas.so.13", "libcublas.so.12"};
+constexpr const char* kToolkit = "/usr/local/cuda";
+constexpr size_t kWorkspaceBytes = size_t{32} << 20;  // what NVIDIA recommends for Hopper
+
+// "" stands for the loader's own search (LD_LIBRARY_PATH, the system's cache).
+std::vector<std::string> folders() {
+  std::vector<std::string> result = {""};
+  for (const char* variable : {"CUDA_HOME", "CUDA_PATH"}) {
+    if (const char* toolkit = std::getenv(variable)) {
+      result.push_back(std::string(toolkit) + "/lib64/");
+      result.push_back(std::string(toolkit) + "/lib/");
+    }
+  }
+  result.push_back(std::string(kToolkit) + "/lib64/");
+  result.push_back(std::string(kToolkit) + "/lib/");
+  return result;
+}
+
+void* open_library(std::string& reason) {
+  for (const char* name : kNames) {
+    for (const std::string& folder : folders()) {
+      if (void* library = ::dlopen((folder + name).c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
+      // The loader's own answer is the one worth reading: the folders are guesses.
+      if (const char* error = ::dlerror(); folder.empty() && error != nullptr && reason.empty()) {
+        reason = error;
+      }
+    }
+  }
+  return nullptr;
+}
+
+template <class Function>
+bool find(void* library, const char* name, Function& function) {
+  function = reinterpret_cast<Function>(::dlsym(library, name));
+  return function != nullptr;
+}
+
+Result<CublasFunctions> load() {
+  std::string reason;
+  void* library = open_library(reason);
+  if (library == nullptr) {
+    return unsupported(
+        "cuda: cuBLAS is missing: looked for {} and {} on the loader's path and in {}/lib64 ({}); "
+        "install it or name its folder in LD_LIBRARY_PATH",
+        kNames[0], kNames[1], kToolkit, reason);
+  }
+  CublasFunctions f;
+  const bool complete = find(library, "cublasCreate_v2", f.create) &&
+                        find(library, "cublasDestroy_v2", f.destroy) &&
+                        find(library, "cublasSetStream_v2", f.set_stream) &&
+                        find(library, "cublasSetMathMode", f.set_math_mode) &&
+                        find(library, "cublasSetWorkspace_v2", f.set_workspace) &&
+                        find(library, "cublasGetStatusString", f.status_string) &&
+                        find(library, "cublasSgemm_v2", f.sgemm) &&
+                        find(library, "cublasSgemmBatched", f.sgemm_batched);
+  if (!complete) {
+    return unsupported("cuda: cuBLAS lacks a function ({}); install version 12 or 13", ::dlerror());
+  }
+  return f;
+}
+
+int narrow(int64_t size) {
+  ABQ_CHECK(size >= 0 && size <= std::numeric_limits<int>::max());
+  return static_cast<int>(size);
+}
+
+cublasOperation_t operation(bool transposed) {
+  return transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+}
+
+}  // namespace
+
+Result<const CublasFunctions*> cublas_functions() {
+  static const Result<CublasFunctions> functions = load();
+  if (!functions.ok()) return functions.status();
+  return &functions.value();
+}
+
+Cublas::~Cublas() {
+  if (handle_ != nullptr) static_cast<void>(functions_->destroy(handle_));
+  if (workspace_ != nullptr) static_cast<void>(cudaFree(workspace_));
+}
+
+Status Cublas::check(cublasStatus_t status, const char* function) const {
+  if (status == CUBLAS_STATUS_SUCCESS) return {};
+  return device_error("cuda: {}: {}", function, functions_->status_string(status));
+}
+
+Status Cublas::create(const CublasFunctions& functions, cudaStream_t stream) {
+  functions_ = &functions;
+  ABQ_RETURN_IF_ERROR(check(functions_->create(&handle_), "cublasCreate"));
+  if (const cudaError_t error = cudaMalloc(&workspace_, kWorkspaceBytes); error != cudaSuccess) {
+    return device_error("cuda: {} MB of workspace for cuBLAS: {}", kWorkspaceBytes >> 20,
+                        cudaGetErrorString(error));
+  }
+  ABQ_RETURN_IF_ERROR(check(functions_->set_stream(handle_, stream), "cublasSetStream"));
+  // After the stream, which resets it.
+  ABQ_RETURN_IF_ERROR(
+      check(functions_->set_workspace(handle_, workspace_, kWorkspaceBytes), "cublasSetWorkspace"));
+  // float32 products in float32: the default of cublasSgemm, said aloud. No TF32.
+  return check(functions_->set_math_mode(handle_, CUBLAS_DEFAULT_MATH), "cublasSetMathMode");
+}
+
+// cuBLAS is column-major: it sees every row-major matrix transposed, and
+// C^T[n, m] = op(B)^T[n, k] op(A)^T[k, m].
+Status Cublas::multiply(const Product& p, const float* a, const float* b, float* c) {
+  if (p.m == 0 || p.n == 0) return {};
+  return check(functions_->sgemm(handle_, operation(p.b_transposed), operation(p.a_transposed),
+                                 narrow(p.n), narrow(p.m), narrow(p.k), &p.alpha, b, narrow(p.ldb),
+                                 a, narrow(p.lda), &p.beta, c, narrow(p.ldc)),
+               "cublasSgemm");
+}
+
+Status Cublas::multiply_batched(const Product& p, const float* const* a, const float* const* b,
+                                float* const* c, int64_t count) {
+  if (p.m == 0 || p.n == 0 || count == 0) return {};
+  return check(
+      functions_->sgemm_batched(handle_, operation(p.b_transposed), operation(p.a_transposed),
+                                narrow(p.n), narrow(p.m), narrow(p.k), &p.alpha, b, narrow(p.ldb),
+                                a, narrow(p.lda), &p.beta, c, narrow(p.ldc), narrow(count)),
+      "cublasSgemmBatched");
+}
+
+}  // namespace abq::compute::cuda

@@ -1,0 +1,21 @@
+// The door of compute/cuda in libabq_cuda.so (compute/cuda_library.h opens it).
+#include <cstdio>
+
+#include "compute/cuda/cuda_tensor_device.h"
+
+extern "C" {
+
+// Makes the tensor device of the first GPU, which the caller deletes. Returns 0, or the StatusCode
+// of what is missing with its words in `text`, cut at `size`.
+__attribute__((visibility("default"))) int abq_cuda_create_tensor_device(
+    abq::compute::TensorDevice** device, char* text, size_t size) {
+  auto created = abq::compute::cuda::CudaTensorDevice::create();
+  if (!created.ok()) {
+    std::snprintf(text, size, "%s", created.status().message().c_str());
+    return static_cast<int>(created.status().code());
+  }
+  *device = std::move(created).value().release();
+  return 0;
+}
+
+}  // extern "C"
