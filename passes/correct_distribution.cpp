@@ -134,6 +134,11 @@ class BlockCorrection {
     const uint64_t seed = context_.recipe.seed + static_cast<uint64_t>(place_.index);
     const Trainer trainer(evaluator, batches, settings_, seed);
 
+    if (settings_.micro_batch == 0 && trainer.micro_batch() < settings_.batch)
+      report_.events.push_back(
+          fmt::format("memory: {} of {} windows of a batch at a time, gradients added up",
+                      trainer.micro_batch(), settings_.batch));
+
     ABQ_ASSIGN_OR_RETURN(const BlockQuality rounded, trainer.evaluate(plain));
     ABQ_RETURN_IF_ERROR(
         trainer.train(student, report_, [&](int64_t epoch, const quant::LossParts& losses) {

@@ -234,6 +234,24 @@ std::vector<Tensor> BlockEvaluator::probabilities(const Tensor& x, const BlockRu
   return tensors;
 }
 
+int64_t BlockEvaluator::learning_bytes(int64_t windows, int64_t context) const {
+  // A value, its quantized copy and its gradient; transformed weights, quantized weights and the
+  // gradients of both; probabilities of student and teacher, two gradients and a work area.
+  constexpr int64_t kPerValue = 3;
+  constexpr int64_t kPerWeight = 4;
+  constexpr int64_t kPerProbability = 5;
+  int64_t floats = 0;
+  for (const ir::Node& node : block_->nodes) {
+    if (node.op == ir::Op::kWeight) continue;
+    floats += kPerValue * windows * context * block_->type(node.result).shape.back();
+    if (node.op == ir::Op::kAttention)
+      floats += kPerProbability * windows * node.int_attribute("heads") * context * context;
+  }
+  for (const auto& [value, weight] : weights_)
+    floats += kPerWeight * weight.size();
+  return floats * static_cast<int64_t>(sizeof(float));
+}
+
 Status run_block_on_stream(const BlockEvaluator& evaluator, BlockRun run, const Stream& input,
                            Stream& output) {
   compute::TensorDevice& device = evaluator.device();

@@ -46,6 +46,10 @@ class BlockEvaluator {
   // The attention probabilities alone, without what follows them.
   std::vector<compute::Tensor> probabilities(const compute::Tensor& x, const BlockRun& run) const;
 
+  // Bytes that learning takes on top of the block's weights: for `windows` windows of `context`
+  // tokens, an estimate a little on the high side.
+  int64_t learning_bytes(int64_t windows, int64_t context) const;
+
   const ir::Block& block() const { return *block_; }
   compute::TensorDevice& device() const { return *device_; }
   const compute::Tensor& weight(ir::ValueId value) const { return weights_.at(value); }

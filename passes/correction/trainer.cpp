@@ -37,7 +37,25 @@ std::vector<int64_t> shuffled(int64_t count, uint64_t seed, int64_t epoch) {
   return order;
 }
 
+int64_t fitting_micro_batch(const autodiff::BlockEvaluator& evaluator, int64_t batch,
+                            int64_t context) {
+  const int64_t free = evaluator.device().free_bytes();
+  while (batch > 1 && evaluator.learning_bytes(batch, context) > free)
+    batch = (batch + 1) / 2;
+  return batch;
+}
+
 }  // namespace
+
+Trainer::Trainer(const autodiff::BlockEvaluator& evaluator, const WindowBatches& batches,
+                 const quant::CorrectionSettings& settings, uint64_t seed)
+    : evaluator_(evaluator),
+      batches_(batches),
+      settings_(settings),
+      seed_(seed),
+      micro_batch_(settings.micro_batch > 0
+                       ? settings.micro_batch
+                       : fitting_micro_batch(evaluator, settings.batch, batches.context())) {}
 
 // Everything a step changes.
 struct Trainer::OptimizerState {
@@ -120,7 +138,7 @@ Result<quant::LossParts> Trainer::epoch(Student& student, OptimizerState& state,
 Status Trainer::step(Student& student, OptimizerState& state, std::span<const int64_t> windows,
                      double rate_factor, LossSums& sums) const {
   compute::TensorDevice& device = evaluator_.device();
-  const auto micro = static_cast<size_t>(micro_batch());
+  const auto micro = static_cast<size_t>(micro_batch_);
   std::vector<Tensor> gradients(student.parameters().size());
   for (size_t first = 0; first < windows.size(); first += micro) {
     const auto part = windows.subspan(first, std::min(micro, windows.size() - first));
@@ -173,7 +191,7 @@ Result<BlockQuality> Trainer::evaluate(const Student& student) const {
   std::vector<int64_t> order(static_cast<size_t>(batches_.windows()));
   std::iota(order.begin(), order.end(), 0);
   const std::span<const int64_t> windows(order);
-  const auto micro = static_cast<size_t>(micro_batch());
+  const auto micro = static_cast<size_t>(micro_batch_);
   for (size_t first = 0; first < windows.size(); first += micro) {
     const auto part = windows.subspan(first, std::min(micro, windows.size() - first));
     const float share = static_cast<float>(part.size()) / static_cast<float>(windows.size());

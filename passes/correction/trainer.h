@@ -20,10 +20,14 @@ class Trainer {
   // How far training has come: after each epoch.
   using EpochDone = std::function<void(int64_t epoch, const quant::LossParts& losses)>;
 
-  // `seed` decides the order of windows. The batches and the evaluator outlive the trainer.
+  // `seed` decides the order of windows. The batches, the evaluator and the settings outlive the
+  // trainer.
   Trainer(const autodiff::BlockEvaluator& evaluator, const WindowBatches& batches,
-          const quant::CorrectionSettings& settings, uint64_t seed)
-      : evaluator_(evaluator), batches_(batches), settings_(settings), seed_(seed) {}
+          const quant::CorrectionSettings& settings, uint64_t seed);
+
+  // Windows that go through the block at a time: the recipe's, or the whole batch, halved until it
+  // fits the device's free memory.
+  int64_t micro_batch() const { return micro_batch_; }
 
   // Leaves the student in the state with the lowest mean loss over an epoch; the curve and events
   // go to the report. A loss that is not finite goes back to the last good epoch with half the
@@ -37,9 +41,6 @@ class Trainer {
  private:
   struct OptimizerState;
 
-  int64_t micro_batch() const {
-    return settings_.micro_batch > 0 ? settings_.micro_batch : settings_.batch;
-  }
   Result<LossTargets> targets(const WindowBatch& batch, bool probabilities) const;
   Result<quant::LossParts> epoch(Student& student, OptimizerState& state, int64_t index,
                                  double rate_factor) const;
@@ -53,6 +54,7 @@ class Trainer {
   const WindowBatches& batches_;
   const quant::CorrectionSettings& settings_;
   uint64_t seed_;
+  int64_t micro_batch_;
 };
 
 }  // namespace abq::passes
