@@ -1,7 +1,8 @@
-// abq compile: Hugging Face checkpoint -> quantized artifact.
+// Hugging Face checkpoint -> quantized artifact, step by step.
 #include "tools/compile.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "backend/backend.h"
 #include "frontend/frontend.h"
@@ -9,33 +10,18 @@
 #include "runtime/engine.h"
 #include "runtime/self_test.h"
 #include "support/log.h"
+#include "support/mapped_file.h"
 #include "support/version.h"
-#include "tools/commands.h"
+#include "tools/block_progress.h"
 #include "tools/console.h"
+#include "tools/fingerprint.h"
+#include "tools/memory_budget.h"
 #include "tools/model_files.h"
-#include "tools/report_text.h"
+#include "tools/tensor_devices.h"
+#include "tools/work_folder.h"
 
 namespace abq::tools {
 namespace {
-
-// The recipe file, if any, with the flags of the command line on top.
-Result<quant::Recipe> make_recipe(const CompileOptions& options) {
-  quant::Recipe recipe;
-  if (!options.recipe_file.empty()) {
-    ABQ_ASSIGN_OR_RETURN(const std::string json, read_text_file(options.recipe_file));
-    ABQ_ASSIGN_OR_RETURN(recipe, backend::recipe_from_json(json, options.recipe_file));
-  } else if (options.scheme.empty()) {
-    return invalid_argument("no scheme: give --scheme, e.g. --scheme w4a8, or a --recipe file");
-  }
-  if (!options.scheme.empty()) {
-    ABQ_ASSIGN_OR_RETURN(recipe.scheme, quant::parse_scheme(options.scheme));
-  }
-  if (!options.method.empty()) recipe.method = options.method;
-  if (options.calibration_windows > 0) recipe.calibration.windows = options.calibration_windows;
-  if (options.calibration_context > 0) recipe.calibration.context = options.calibration_context;
-  if (options.clip_search) recipe.clip_search = true;
-  return recipe;
-}
 
 Status load_calibration(const CompileOptions& options, const frontend::Checkpoint& checkpoint,
                         const tokenizer::Tokenizer& tokenizer, passes::PassContext& context) {
@@ -50,9 +36,56 @@ Status load_calibration(const CompileOptions& options, const frontend::Checkpoin
   return {};
 }
 
+// What learned numbers are learned on: the weights' share of it happens on the CPU.
+std::string device_words(const compute::TensorDevice& device) {
+  const std::string_view host = compute::cpu_device().name();
+  return device.name() == host ? std::string(host) : fmt::format("{} with {}", device.name(), host);
+}
+
+// Where the hidden states of the calibration windows are kept. Half precision is an input like any
+// other, so the report says so.
+void choose_streams(const CompileOptions& options, const ir::Module& module,
+                    const std::string& folder, passes::PassContext& context) {
+  const quant::CalibrationSettings& calibration = context.recipe.calibration;
+  context.stream_options = stream_options(static_cast<int64_t>(options.memory_budget),
+                                          {.streams = context.recipe.method == "abq" ? 4 : 2,
+                                           .windows = std::ssize(context.calibration_windows),
+                                           .context = calibration.context,
+                                           .hidden = module.int_attribute("hidden_size")},
+                                          folder);
+  if (context.stream_options.precision == passes::StreamOptions::Precision::kBFloat16)
+    context.report.notes.push_back("hidden states of the calibration windows were kept in bf16");
+}
+
+// Device, streams and work folder of a calibrated compilation; the folder is null where nothing is
+// learned or kept.
+Result<std::unique_ptr<WorkFolder>> prepare_passes(const CompileOptions& options,
+                                                   const frontend::Checkpoint& checkpoint,
+                                                   passes::PassContext& context) {
+  std::unique_ptr<WorkFolder> folder;
+  if (!context.calibrated()) return folder;
+  ABQ_ASSIGN_OR_RETURN(context.tensor_device, create_tensor_device(options.device));
+  const bool keeps_work = context.recipe.method == "abq" && options.resume;
+  const std::string work_dir =
+      options.work_dir.empty() ? options.output + ".work" : options.work_dir;
+  const std::string beside_output = std::filesystem::path(options.output).parent_path().string();
+  choose_streams(options, checkpoint.module,
+                 keeps_work              ? work_dir
+                 : beside_output.empty() ? std::string(".")
+                                         : beside_output,
+                 context);
+  if (!keeps_work) return folder;
+  const proto::Fingerprint fingerprint =
+      make_fingerprint(checkpoint, context.recipe, context.calibration_windows,
+                       device_words(*context.tensor_device), context.stream_options.precision);
+  ABQ_ASSIGN_OR_RETURN(folder, WorkFolder::open(work_dir, fingerprint, options.restart));
+  context.learned_blocks = folder.get();
+  return folder;
+}
+
 // Runs the pipeline block by block, each finished block straight into the artifact.
-Status run_pipeline(const CompileOptions& options, ir::Module& module, passes::PassContext& context,
-                    backend::PlanBuilder& builder) {
+Status run_pipeline(const CompileOptions& options, const WorkFolder* folder, ir::Module& module,
+                    passes::PassContext& context, backend::PlanBuilder& builder) {
   ABQ_ASSIGN_OR_RETURN(const std::vector<passes::PipelineStep> pipeline,
                        passes::pipeline_for(context.recipe, context.calibrated()));
   passes::PassManager manager({.verify_each = options.verify_each,
@@ -62,13 +95,20 @@ Status run_pipeline(const CompileOptions& options, ir::Module& module, passes::P
     ABQ_RETURN_IF_ERROR(manager.add(step.pass));
 
   ABQ_RETURN_IF_ERROR(builder.lower(module, module.regions.front()));
-  ProgressLine progress("block");
-  ABQ_RETURN_IF_ERROR(manager.run(
+  BlockProgress progress;
+  const auto resumed = [folder] { return folder != nullptr ? folder->loaded_blocks() : 0; };
+  context.detail_progress = [&](std::string_view words, double fraction) {
+    progress.detail(words, fraction, resumed());
+  };
+  const Status status = manager.run(
       module, context, [&](ir::Module& m, ir::Block& block) { return builder.lower(m, block); },
       [&](int64_t done, int64_t total, std::string_view pass) {
-        if (total > 0) progress.update(done, total, pass.empty() ? "done" : pass);
-      }));
+        progress.update(done, total, pass, resumed());
+      });
+  context.detail_progress = {};
+  ABQ_RETURN_IF_ERROR(status);
   progress.finish();
+  if (resumed() > 0) spdlog::info("{} blocks taken up from {}", resumed(), folder->path());
   for (const passes::PassTiming& timing : manager.timings()) {
     spdlog::debug("pass {}: {}", timing.pass, human_seconds(timing.seconds));
   }
@@ -132,9 +172,11 @@ Result<CompileResult> compile(const CompileOptions& options) {
   ABQ_ASSIGN_OR_RETURN(
       const std::unique_ptr<backend::ArtifactWriter> writer,
       backend::ArtifactWriter::create(options.output, {.overwrite = options.force}));
+  ABQ_ASSIGN_OR_RETURN(const std::unique_ptr<WorkFolder> folder,
+                       prepare_passes(options, checkpoint, context));
 
   backend::PlanBuilder builder(*writer);
-  ABQ_RETURN_IF_ERROR(run_pipeline(options, checkpoint.module, context, builder));
+  ABQ_RETURN_IF_ERROR(run_pipeline(options, folder.get(), checkpoint.module, context, builder));
   for (quant::LayerReport& layer : context.report.layers) {
     const auto kernel = builder.kernels().find(layer.name);
     layer.kernel = kernel == builder.kernels().end() ? "cpu.float" : kernel->second;
@@ -146,53 +188,10 @@ Result<CompileResult> compile(const CompileOptions& options) {
                        self_test_tokens(*tokenizer.tokenizer, plan.model().context()));
   ABQ_RETURN_IF_ERROR(write_with_self_test(*writer, sample, plan));
   ABQ_RETURN_IF_ERROR(writer->commit());
+  if (folder != nullptr) folder->remove();
 
   const int64_t file_size = writer->size();
   return CompileResult{std::move(plan), file_size};
-}
-
-namespace {
-
-Status compile_and_print(const CompileOptions& options) {
-  ABQ_ASSIGN_OR_RETURN(const CompileResult result, compile(options));
-  print_summary(result.plan, result.file_size);
-  print_layers(result.plan);
-  print_out("wrote {} ({}), peak memory {}\n", options.output, human_bytes(result.file_size),
-            human_bytes(peak_memory_bytes()));
-  return {};
-}
-
-}  // namespace
-
-void add_compile_command(CLI::App& app, int& exit_code) {
-  auto options = std::make_shared<CompileOptions>();
-  CLI::App* command = app.add_subcommand("compile", "quantize a checkpoint into an artifact");
-  command->footer(
-      "Examples:\n"
-      "  abq compile models/llama -o llama.abq --scheme w4a8\n"
-      "  abq compile models/llama -o llama.abq --scheme w4a4-kv4-q4 --method smooth --calib "
-      "text.txt\n"
-      "  abq compile models/llama -o llama.abq --recipe mixed.json --force\n"
-      "Schemes: w<bits>[b]a<bits>[-g<32|64|128>][-kv<bits>][-q<bits>][-sym]");
-  command->add_option("model_dir", options->model_dir, "Hugging Face model folder")->required();
-  command->add_option("-o,--output", options->output, "artifact to write")->required();
-  command->add_option("--scheme", options->scheme, "bit widths, e.g. w2ba8-g128-kv8");
-  command->add_option("--method", options->method, "rtn (default) or smooth");
-  command->add_option("--calib", options->calibration_file, "calibration text (rtn needs none)");
-  command->add_option("--calib-windows", options->calibration_windows, "windows of it to use (128)")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--calib-context", options->calibration_context, "tokens a window (1024)")
-      ->check(CLI::PositiveNumber);
-  command->add_flag("--clip-search", options->clip_search, "search the clip ratio of every row");
-  command->add_option("--recipe", options->recipe_file, "recipe file (JSON); flags override it");
-  command->add_flag("--force", options->force, "replace an existing output");
-  command->add_option("--print-after", options->print_after,
-                      "print the IR after this pass, or all");
-  command->add_option("--reproducer-dir", options->reproducer_dir,
-                      "where a failing pass leaves the last good IR");
-  command->add_flag("!--no-verify-each", options->verify_each, "skip the verifier between passes");
-  command->callback(
-      [options, &exit_code] { exit_code = report_status(compile_and_print(*options)); });
 }
 
 }  // namespace abq::tools

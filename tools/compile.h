@@ -5,9 +5,22 @@
 #include <string>
 
 #include "proto/plan.pb.h"
+#include "quant/recipe.h"
 #include "support/status.h"
 
 namespace abq::tools {
+
+// What the command line changes of quant::CorrectionSettings; for method abq only.
+struct CorrectionFlags {
+  bool no_akl = false;
+  bool no_dlc = false;
+  bool no_compensation = false;
+  bool no_lwc = false;
+  bool no_let = false;
+  bool mse = false;    // both squared errors with weight 1
+  int64_t epochs = 0;  // 0 = the recipe's
+  int64_t batch = 0;   // 0 = the recipe's
+};
 
 struct CompileOptions {
   std::string model_dir;
@@ -19,7 +32,16 @@ struct CompileOptions {
   int64_t calibration_windows = 0;  // 0 = the recipe's
   int64_t calibration_context = 0;  // 0 = the recipe's, at most the model's context
   bool clip_search = false;
-  bool force = false;  // replace an existing output
+  CorrectionFlags correction;
+  // Where calibrated methods compute (tools/tensor_devices.h).
+  std::string device = "auto";
+  uint64_t memory_budget = 0;  // bytes; 0 = none (tools/memory_budget.h)
+  // What method abq has learned is kept here until the artifact is written, and taken up again by
+  // the next compilation (tools/work_folder.h); empty = output + ".work".
+  std::string work_dir;
+  bool restart = false;  // discards what a stopped compilation learned
+  bool resume = true;    // false: no work folder at all
+  bool force = false;    // replace an existing output
   bool verify_each = true;
   std::string print_after;
   std::string reproducer_dir;
@@ -32,5 +54,8 @@ struct CompileResult {
 
 // Writes options.output whole or not at all.
 Result<CompileResult> compile(const CompileOptions& options);
+
+// The recipe file, if any, with the flags of the command line on top.
+Result<quant::Recipe> make_recipe(const CompileOptions& options);
 
 }  // namespace abq::tools

@@ -84,19 +84,32 @@ ProgressLine::~ProgressLine() {
   finish();
 }
 
+std::string progress_text(std::string_view label, int64_t done, int64_t total,
+                          std::string_view detail, double elapsed,
+                          std::optional<double> seconds_left) {
+  std::string text =
+      fmt::format("{} {}/{} {}, {} elapsed", label, done, total, detail, human_seconds(elapsed));
+  if (seconds_left) text += fmt::format(", ETA {}", human_seconds(*seconds_left));
+  return text;
+}
+
 void ProgressLine::update(int64_t done, int64_t total, std::string_view detail) {
+  std::optional<double> seconds_left;
+  if (done > 0 && done < total) {
+    const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
+    seconds_left = elapsed / static_cast<double>(done) * static_cast<double>(total - done);
+  }
+  update(done, total, detail, seconds_left, done == total);
+}
+
+void ProgressLine::update(int64_t done, int64_t total, std::string_view detail,
+                          std::optional<double> seconds_left, bool last) {
   const Clock::time_point now = Clock::now();
   const auto pause = terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(10000);
-  if (now - last_print_ < pause && done != total) return;
+  if (now - last_print_ < pause && !last) return;
   last_print_ = now;
   const double elapsed = std::chrono::duration<double>(now - start_).count();
-  std::string eta;
-  if (done > 0 && done < total) {
-    const double rest = elapsed / static_cast<double>(done) * static_cast<double>(total - done);
-    eta = fmt::format(", ETA {}", human_seconds(rest));
-  }
-  const std::string line = fmt::format("{} {}/{} {}, {} elapsed{}", label_, done, total, detail,
-                                       human_seconds(elapsed), eta);
+  const std::string line = progress_text(label_, done, total, detail, elapsed, seconds_left);
   if (terminal_) {
     print_err("\r\033[K{}", line);
     std::fflush(stderr);

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -36,6 +37,11 @@ std::string human_seconds(double seconds);  // "1.3 s", "2 min 05 s"
 // Peak resident memory of this process in bytes (VmHWM), 0 where unknown.
 int64_t peak_memory_bytes();
 
+// "block 3/8 quantize, 41.2 s elapsed, ETA 1 min 02 s"
+std::string progress_text(std::string_view label, int64_t done, int64_t total,
+                          std::string_view detail, double elapsed,
+                          std::optional<double> seconds_left);
+
 // A progress line on stderr with elapsed time and ETA: rewritten in place on a terminal, a line now
 // and then elsewhere.
 class ProgressLine {
@@ -45,7 +51,12 @@ class ProgressLine {
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
 
+  // ETA from the mean time of what is done.
   void update(int64_t done, int64_t total, std::string_view detail);
+  // With the caller's own estimate of the seconds left; none shows no ETA. The last line is shown
+  // however fresh the one before it is.
+  void update(int64_t done, int64_t total, std::string_view detail,
+              std::optional<double> seconds_left, bool last);
   // Ends the line.
   void finish();
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "runtime/plan.h"
+#include "tools/block_report_text.h"
 #include "tools/commands.h"
 #include "tools/console.h"
 #include "tools/report_text.h"
@@ -25,6 +26,7 @@ Status inspect(const std::string& path, bool json) {
   }
   print_out("\n");
   print_layers(loaded->plan());
+  write_out(blocks_text(loaded->plan().report()));
   return {};
 }
 

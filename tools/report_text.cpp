@@ -6,6 +6,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "backend/backend.h"
+#include "tools/block_report_text.h"
 #include "tools/console.h"
 
 namespace abq::tools {
@@ -75,6 +77,25 @@ std::string calibration_words(const proto::Plan& plan) {
                      plan.recipe().calibration().context());
 }
 
+Json recipe_json(const proto::Recipe& recipe) {
+  Json overrides = Json::array();
+  for (const proto::LayerOverride& override : recipe.overrides()) {
+    overrides.push_back({{"pattern", override.pattern()}, {"scheme", override.scheme()}});
+  }
+  Json json = {{"scheme", recipe.scheme()},
+               {"method", recipe.method()},
+               {"clip_search", recipe.clip_search()},
+               {"smooth_alpha", recipe.smooth_alpha()},
+               {"calibration_windows", recipe.calibration().windows()},
+               {"calibration_context", recipe.calibration().context()},
+               {"seed", recipe.seed()},
+               {"overrides", overrides}};
+  if (recipe.has_correction()) {
+    json["correction"] = Json::parse(backend::correction_to_json(recipe.correction()));
+  }
+  return json;
+}
+
 }  // namespace
 
 void print_summary(const proto::Plan& plan, int64_t file_size) {
@@ -138,21 +159,9 @@ std::string report_json(const proto::Plan& plan, int64_t file_size) {
   for (const proto::Provenance::Input& input : plan.provenance().inputs()) {
     inputs.push_back({{"name", input.name()}, {"size", input.size()}, {"digest", input.digest()}});
   }
-  Json overrides = Json::array();
-  for (const proto::LayerOverride& override : plan.recipe().overrides()) {
-    overrides.push_back({{"pattern", override.pattern()}, {"scheme", override.scheme()}});
-  }
   const Json report = {{"format_version", plan.format_version()},
                        {"model", model_json(plan.model())},
-                       {"recipe",
-                        {{"scheme", plan.recipe().scheme()},
-                         {"method", plan.recipe().method()},
-                         {"clip_search", plan.recipe().clip_search()},
-                         {"smooth_alpha", plan.recipe().smooth_alpha()},
-                         {"calibration_windows", plan.recipe().calibration().windows()},
-                         {"calibration_context", plan.recipe().calibration().context()},
-                         {"seed", plan.recipe().seed()},
-                         {"overrides", overrides}}},
+                       {"recipe", recipe_json(plan.recipe())},
                        {"file_bytes", file_size},
                        {"block_linear_bits", plan.report().block_linear_bits()},
                        {"file_bits", plan.report().file_bits()},
@@ -160,6 +169,7 @@ std::string report_json(const proto::Plan& plan, int64_t file_size) {
                        {"notes", std::vector<std::string>(plan.report().notes().begin(),
                                                           plan.report().notes().end())},
                        {"layers", layers},
+                       {"blocks", blocks_json(plan.report())},
                        {"provenance",
                         {{"tool_version", plan.provenance().tool_version()},
                          {"device", plan.provenance().device()},

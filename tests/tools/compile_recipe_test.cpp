@@ -1,0 +1,101 @@
+#include <doctest/doctest.h>
+
+#include "tests/tools/cli_support.h"
+#include "tools/compile.h"
+
+namespace abq::test {
+namespace {
+
+tools::CompileOptions abq_options() {
+  tools::CompileOptions options;
+  options.scheme = "w4a4";
+  options.method = "abq";
+  return options;
+}
+
+quant::CorrectionSettings settings(const tools::CorrectionFlags& flags) {
+  tools::CompileOptions options = abq_options();
+  options.correction = flags;
+  const auto recipe = tools::make_recipe(options);
+  REQUIRE_MESSAGE(recipe.ok(), recipe.status().to_string());
+  return recipe->correction;
+}
+
+std::string refusal(const tools::CompileOptions& options) {
+  const auto recipe = tools::make_recipe(options);
+  REQUIRE(!recipe.ok());
+  CHECK(recipe.status().code() == StatusCode::kInvalidArgument);
+  return recipe.status().message();
+}
+
+}  // namespace
+
+TEST_CASE("each ablation flag turns off its part and no other") {
+  const quant::CorrectionSettings defaults;
+  CHECK(settings({}).akl == defaults.akl);
+  CHECK(settings({.no_akl = true}).akl == 0);
+  CHECK(settings({.no_akl = true}).dlc == defaults.dlc);
+  CHECK(settings({.no_dlc = true}).dlc == 0);
+  CHECK(settings({.no_dlc = true}).akl == defaults.akl);
+  CHECK(settings({.no_compensation = true}).compensation == quant::CompensationBlocks::kNone);
+  CHECK(settings({.no_compensation = true}).clips == defaults.clips);
+  CHECK_FALSE(settings({.no_lwc = true}).clips);
+  CHECK(settings({.no_lwc = true}).scales == defaults.scales);
+  CHECK_FALSE(settings({.no_let = true}).scales);
+  CHECK(settings({.no_let = true}).clips == defaults.clips);
+  CHECK(settings({.mse = true}).mse_float == 1);
+  CHECK(settings({.mse = true}).mse_quantized == 1);
+  CHECK(settings({.mse = true}).dlc == defaults.dlc);
+  CHECK(settings({.epochs = 3}).epochs == 3);
+  CHECK(settings({.epochs = 3}).batch == defaults.batch);
+  CHECK(settings({.batch = 2}).batch == 2);
+}
+
+TEST_CASE("flags of method abq are refused with any other method") {
+  tools::CompileOptions options = abq_options();
+  options.method = "smooth";
+  options.correction = {.no_akl = true, .epochs = 4};
+  check_contains(refusal(options), {"--no-akl, --epochs", "method is smooth", "--method abq"});
+  options.method.clear();
+  check_contains(refusal(options), {"method is rtn"});
+}
+
+TEST_CASE("flags that leave nothing to learn by are refused") {
+  tools::CompileOptions options = abq_options();
+  options.correction = {.no_akl = true, .no_dlc = true};
+  check_contains(refusal(options), {"every loss term has weight 0"});
+  options.correction.mse = true;
+  CHECK(tools::make_recipe(options).ok());
+}
+
+TEST_CASE("the command line changes what a recipe says of learning") {
+  const ScratchFolder folder;
+  tools::CompileOptions options;
+  options.recipe_file = folder.write(
+      "r.json",
+      R"({"scheme": "w4a4", "method": "abq", "correction": {"epochs": 9, "batch": 8, "micro_batch": 4}})");
+  options.correction.epochs = 2;
+  const auto recipe = tools::make_recipe(options);
+  REQUIRE_MESSAGE(recipe.ok(), recipe.status().to_string());
+  CHECK(recipe->correction.epochs == 2);
+  CHECK(recipe->correction.batch == 8);
+  options.correction.batch = 6;
+  check_contains(refusal(options), {"micro_batch 4 does not divide batch 6"});
+}
+
+TEST_CASE("a recipe that says how to learn for a method that does not is refused") {
+  const ScratchFolder folder;
+  tools::CompileOptions options;
+  options.recipe_file =
+      folder.write("r.json", R"({"scheme": "w4a4", "correction": {"epochs": 9}})");
+  check_contains(refusal(options), {options.recipe_file, "method is rtn", "abq"});
+  // To compare methods by one recipe, the command line may name another.
+  options.method = "rtn";
+  CHECK(tools::make_recipe(options).ok());
+  options.method = "abq";
+  const auto recipe = tools::make_recipe(options);
+  REQUIRE(recipe.ok());
+  CHECK(recipe->correction.epochs == 9);
+}
+
+}  // namespace abq::test

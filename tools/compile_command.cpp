@@ -1,0 +1,110 @@
+// abq compile: the command line of the compilation.
+#include "tools/block_report_text.h"
+#include "tools/commands.h"
+#include "tools/compile.h"
+#include "tools/console.h"
+#include "tools/report_text.h"
+
+namespace abq::tools {
+namespace {
+
+Status compile_and_print(const CompileOptions& options) {
+  ABQ_ASSIGN_OR_RETURN(const CompileResult result, compile(options));
+  print_summary(result.plan, result.file_size);
+  print_layers(result.plan);
+  write_out(blocks_text(result.plan.report()));
+  print_out("wrote {} ({}), peak memory {}\n", options.output, human_bytes(result.file_size),
+            human_bytes(peak_memory_bytes()));
+  return {};
+}
+
+void add_recipe_options(CLI::App& command, CompileOptions& options) {
+  command.add_option("--scheme", options.scheme, "bit widths, e.g. w2ba8-g128-kv8");
+  command.add_option("--method", options.method, "rtn (default), smooth or abq");
+  command.add_option("--calib", options.calibration_file, "calibration text (rtn needs none)");
+  command.add_option("--calib-windows", options.calibration_windows, "windows of it to use (128)")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--calib-context", options.calibration_context, "tokens a window (1024)")
+      ->check(CLI::PositiveNumber);
+  command.add_flag("--clip-search", options.clip_search, "search the clip ratio of every row");
+  command.add_option("--recipe", options.recipe_file, "recipe file (JSON); flags override it");
+}
+
+// Method abq: what is learned, how long, and where that is kept.
+void add_learning_options(CLI::App& command, CompileOptions& options) {
+  const std::string group = "Method abq";
+  CorrectionFlags& flags = options.correction;
+  command.add_option("--epochs", flags.epochs, "passes over the calibration windows")
+      ->check(CLI::Range(1, 10000))
+      ->group(group);
+  command.add_option("--batch", flags.batch, "windows a step")
+      ->check(CLI::Range(1, 1000000))
+      ->group(group);
+  command.add_flag("--no-akl", flags.no_akl, "without the loss on attention probabilities")
+      ->group(group);
+  command.add_flag("--no-dlc", flags.no_dlc, "without the double log-cosine loss")->group(group);
+  command.add_flag("--mse", flags.mse, "with squared errors against both targets")->group(group);
+  command.add_flag("--no-compensation", flags.no_compensation, "no vectors on down projections")
+      ->group(group);
+  command.add_flag("--no-lwc", flags.no_lwc, "clip factors stay as they start")->group(group);
+  command.add_flag("--no-let", flags.no_let, "no channel scales")->group(group);
+  command
+      .add_option("--work-dir", options.work_dir,
+                  "keeps what is learned, block by block, until the artifact is written: the same "
+                  "command goes on from there (OUTPUT.work)")
+      ->group(group);
+  CLI::Option* restart =
+      command.add_flag("--restart", options.restart, "discard what a stopped compilation learned")
+          ->group(group);
+  command.add_flag("!--no-resume", options.resume, "keep nothing on the way")
+      ->excludes(restart)
+      ->excludes("--work-dir")
+      ->group(group);
+}
+
+void add_machine_options(CLI::App& command, CompileOptions& options) {
+  command
+      .add_option("--device", options.device,
+                  "where calibrated methods compute: auto (CUDA where it works), cpu or cuda")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  command
+      .add_option("--mem-budget", options.memory_budget,
+                  "memory to use, e.g. 8G or 512M: hidden states of the calibration windows "
+                  "(4 x windows x context x hidden floats for abq) that exceed half of it are kept "
+                  "in bf16, and in files beside the output if they still do")
+      ->transform(CLI::AsSizeValue(false));
+}
+
+void add_debug_options(CLI::App& command, CompileOptions& options) {
+  command.add_option("--print-after", options.print_after, "print the IR after this pass, or all");
+  command.add_option("--reproducer-dir", options.reproducer_dir,
+                     "where a failing pass leaves the last good IR");
+  command.add_flag("!--no-verify-each", options.verify_each, "skip the verifier between passes");
+}
+
+}  // namespace
+
+void add_compile_command(CLI::App& app, int& exit_code) {
+  auto options = std::make_shared<CompileOptions>();
+  CLI::App* command = app.add_subcommand("compile", "quantize a checkpoint into an artifact");
+  command->footer(
+      "Examples:\n"
+      "  abq compile models/llama -o llama.abq --scheme w4a8\n"
+      "  abq compile models/llama -o llama.abq --scheme w4a4-kv4-q4 --method smooth --calib "
+      "text.txt\n"
+      "  abq compile models/llama -o llama.abq --scheme w2ba8 --method abq --calib text.txt\n"
+      "  abq compile models/llama -o llama.abq --recipe mixed.json --force\n"
+      "Schemes: w<bits>[b]a<bits>[-g<32|64|128>][-kv<bits>][-q<bits>][-sym]");
+  command->add_option("model_dir", options->model_dir, "Hugging Face model folder")->required();
+  command->add_option("-o,--output", options->output, "artifact to write")->required();
+  add_recipe_options(*command, *options);
+  add_machine_options(*command, *options);
+  command->add_flag("--force", options->force, "replace an existing output");
+  add_learning_options(*command, *options);
+  add_debug_options(*command, *options);
+  command->callback(
+      [options, &exit_code] { exit_code = report_status(compile_and_print(*options)); });
+}
+
+}  // namespace abq::tools

@@ -1,0 +1,83 @@
+// Recipe file and command line -> recipe.
+#include <fmt/ranges.h>
+
+#include <vector>
+
+#include "backend/backend.h"
+#include "support/mapped_file.h"
+#include "tools/compile.h"
+
+namespace abq::tools {
+namespace {
+
+std::vector<std::string_view> given_flags(const CorrectionFlags& flags) {
+  std::vector<std::string_view> given;
+  if (flags.no_akl) given.push_back("--no-akl");
+  if (flags.no_dlc) given.push_back("--no-dlc");
+  if (flags.no_compensation) given.push_back("--no-compensation");
+  if (flags.no_lwc) given.push_back("--no-lwc");
+  if (flags.no_let) given.push_back("--no-let");
+  if (flags.mse) given.push_back("--mse");
+  if (flags.epochs > 0) given.push_back("--epochs");
+  if (flags.batch > 0) given.push_back("--batch");
+  return given;
+}
+
+void apply(const CorrectionFlags& flags, quant::CorrectionSettings& settings) {
+  if (flags.no_akl) settings.akl = 0;
+  if (flags.no_dlc) settings.dlc = 0;
+  if (flags.no_compensation) settings.compensation = quant::CompensationBlocks::kNone;
+  if (flags.no_lwc) settings.clips = false;
+  if (flags.no_let) settings.scales = false;
+  if (flags.mse) settings.mse_float = settings.mse_quantized = 1;
+  if (flags.epochs > 0) settings.epochs = flags.epochs;
+  if (flags.batch > 0) settings.batch = flags.batch;
+}
+
+// A recipe that says how to learn but names a method that does not would be obeyed in part only.
+// With --method the user asks for just that, to compare.
+Status check_file(const std::string& json, const CompileOptions& options,
+                  const quant::Recipe& recipe) {
+  if (recipe.method == "abq" || !options.method.empty()) return {};
+  quant::Recipe learned = recipe;
+  learned.method = "abq";
+  quant::Recipe plain = learned;
+  plain.correction = {};
+  if (backend::recipe_to_json(learned) == backend::recipe_to_json(plain)) return {};
+  return invalid_argument(
+      "{}: correction: is for method abq, and the method is {}; add \"method\": \"abq\" or leave "
+      "it "
+      "out",
+      json, recipe.method);
+}
+
+}  // namespace
+
+Result<quant::Recipe> make_recipe(const CompileOptions& options) {
+  quant::Recipe recipe;
+  if (!options.recipe_file.empty()) {
+    ABQ_ASSIGN_OR_RETURN(const std::string json, read_text_file(options.recipe_file));
+    ABQ_ASSIGN_OR_RETURN(recipe, backend::recipe_from_json(json, options.recipe_file));
+    ABQ_RETURN_IF_ERROR(check_file(options.recipe_file, options, recipe));
+  } else if (options.scheme.empty()) {
+    return invalid_argument("no scheme: give --scheme, e.g. --scheme w4a8, or a --recipe file");
+  }
+  if (!options.scheme.empty()) {
+    ABQ_ASSIGN_OR_RETURN(recipe.scheme, quant::parse_scheme(options.scheme));
+  }
+  if (!options.method.empty()) recipe.method = options.method;
+  if (options.calibration_windows > 0) recipe.calibration.windows = options.calibration_windows;
+  if (options.calibration_context > 0) recipe.calibration.context = options.calibration_context;
+  if (options.clip_search) recipe.clip_search = true;
+
+  const std::vector<std::string_view> flags = given_flags(options.correction);
+  if (!flags.empty() && recipe.method != "abq") {
+    return invalid_argument("{}: for method abq only, and the method is {}; add --method abq",
+                            fmt::join(flags, ", "), recipe.method);
+  }
+  apply(options.correction, recipe.correction);
+  if (recipe.method == "abq") ABQ_RETURN_IF_ERROR(backend::check_correction(recipe.correction));
+  return recipe;
+}
+
+}  // namespace abq::tools
