@@ -13,7 +13,8 @@ namespace {
 // diagonal, smaller ones pack the other operand more often.
 constexpr int64_t kTile = 64;
 // A tile's weights, transposed, beside the product's own scratch.
-constexpr int64_t kTurnedScratch = kGemmScratch + kGemmMaxRows * kGemmDepthBlock;
+constexpr int64_t kTurnedStride = kGemmDepthBlock + kRowPadding;
+constexpr int64_t kTurnedScratch = kGemmScratch + kGemmMaxRows * kTurnedStride;
 
 float inverse_root(int64_t head_dim) {
   return 1.0f / std::sqrt(static_cast<float>(head_dim));
@@ -138,10 +139,10 @@ Tensor CpuTensorDevice::mix_queries(const AttentionShape& shape, int64_t context
   all.for_tiles(shape.kv_heads, [&](int64_t sequence, int64_t kv_head, int64_t first,
                                     int64_t last) {
     float* const scratch = thread_scratch(kTurnedScratch);
-    float* const turned = scratch + kGemmScratch;  // [keys, kGemmDepthBlock]
+    float* const turned = scratch + kGemmScratch;  // [keys, queries]
     GemmTile tile;
     tile.a = turned;
-    tile.a_stride = kGemmDepthBlock;
+    tile.a_stride = kTurnedStride;
     tile.rows = last - first;
     tile.b_stride = x.cols();
     tile.b_is_depth_by_cols = true;
@@ -155,7 +156,7 @@ Tensor CpuTensorDevice::mix_queries(const AttentionShape& shape, int64_t context
       for (int64_t query = first; query < last_query; query += kGemmDepthBlock) {
         tile.depth = std::min(kGemmDepthBlock, last_query - query);
         tensor_kernels_.transpose(rows + query * context + first, context, tile.depth, tile.rows,
-                                  turned, kGemmDepthBlock);
+                                  turned, kTurnedStride);
         tile.b = x.as<float>() + (sequence * context + query) * x.cols() + head * shape.head_dim;
         kernels_.gemm_tile(tile);
         tile.accumulate = true;

@@ -106,17 +106,19 @@ Tensor CpuTensorDevice::matmul(const Tensor& a, const Tensor& b) {
 
 Tensor CpuTensorDevice::transposed_matmul(const Tensor& a, const Tensor& b) {
   ABQ_CHECK(a.rows() == b.rows());
-  const Tensor turned = allocate(a.cols(), a.rows());
-  if (memory_.failed()) return allocate(a.cols(), b.cols());
+  const int64_t stride = a.rows() + kRowPadding;
+  const Tensor turned = allocate(a.cols(), stride);
+  Tensor c = allocate(a.cols(), b.cols());
+  if (memory_.failed()) return c;
   const int64_t bands = divide_up(a.cols(), kTransposeCols);
   parallel_for(bands * divide_up(a.rows(), kTransposeRows), [&](int64_t i) {
     const int64_t row = i / bands * kTransposeRows, col = i % bands * kTransposeCols;
-    tensor_kernels_.transpose(a.as<float>() + row * a.cols() + col, a.cols(),
-                              std::min(kTransposeRows, a.rows() - row),
-                              std::min(kTransposeCols, a.cols() - col),
-                              turned.as<float>() + col * a.rows() + row, a.rows());
+    tensor_kernels_.transpose(
+        a.as<float>() + row * a.cols() + col, a.cols(), std::min(kTransposeRows, a.rows() - row),
+        std::min(kTransposeCols, a.cols() - col), turned.as<float>() + col * stride + row, stride);
   });
-  return matmul(turned, b);
+  device_.matmul({turned.as<float>(), a.cols(), a.rows(), stride}, view(b), view(c));
+  return c;
 }
 
 Tensor CpuTensorDevice::add(const Tensor& a, const Tensor& b) {

@@ -11,6 +11,10 @@ namespace abq::compute {
 // Elements below which a second thread costs more than it brings.
 inline constexpr int64_t kElementsPerPiece = 16384;
 
+// Added to the row length of transposed copies: rows a power of two apart would share few sets of
+// the cache.
+inline constexpr int64_t kRowPadding = 16;
+
 inline int64_t divide_up(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }

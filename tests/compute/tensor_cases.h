@@ -20,11 +20,14 @@ struct HostMatrix {
 
 HostMatrix random_matrix(int64_t rows, int64_t cols, uint64_t seed, double scale = 1.0);
 
+double steps_of_sum(int64_t terms);
+
 struct TensorCase {
   std::string name;
   std::vector<HostMatrix> inputs;
-  // Allowed error of each result in float32 steps (2^-23) of the result's largest magnitude: the
-  // roundings on the way to an element, counted as if all pushed the same way.
+  // Allowed error of each result in float32 steps (2^-23) of the result's largest magnitude. The
+  // roundings of n terms are taken for a random walk, 2 sqrt(n): tight enough to see a product in
+  // reduced precision (TF32 has 2^13 such steps), wide enough for any order of summation.
   double steps = 0;
   std::function<std::vector<Tensor>(TensorDevice&, std::span<const Tensor>)> run;
 };

@@ -1,7 +1,6 @@
 // Every derivative of the reference tensor device against central differences in float64.
 #include <cmath>
 #include <functional>
-#include <set>
 
 #include "compute/reference/reference_tensor_device.h"
 #include "compute_test_support.h"
