@@ -126,6 +126,10 @@ struct DepthRows {
     for (int64_t k = 0; k < depth; ++k) {
       const float* row = data + (k0 + k) * stride + first;
       float* out = panel + k * kMicroCols;
+      if (cols == kMicroCols) {
+        __builtin_memcpy(out, row, kMicroCols * sizeof(float));
+        continue;
+      }
       for (int64_t n = 0; n < kMicroCols; ++n)
         out[n] = n < cols ? row[n] : 0.0f;
     }
