@@ -108,7 +108,10 @@ Status run_pipeline(const CompileOptions& options, const WorkFolder* folder, ir:
   context.detail_progress = {};
   ABQ_RETURN_IF_ERROR(status);
   progress.finish();
-  if (resumed() > 0) spdlog::info("{} blocks taken up from {}", resumed(), folder->path());
+  if (resumed() > 0) {
+    spdlog::info("{} of {} blocks taken up from {}", resumed(), module.int_attribute("layers"),
+                 folder->path());
+  }
   for (const passes::PassTiming& timing : manager.timings()) {
     spdlog::debug("pass {}: {}", timing.pass, human_seconds(timing.seconds));
   }

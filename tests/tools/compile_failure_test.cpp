@@ -63,6 +63,38 @@ TEST_CASE("options that make no compilation are refused") {
   check_leaves_nothing({{"--recipe", malformed}, {malformed}});
 }
 
+TEST_CASE("options of the command line that mean nothing are usage errors") {
+  const ScratchFolder folder;
+  const auto check = [&](const std::vector<std::string>& options) {
+    std::vector<std::string> arguments = {
+        "compile", tiny_llama_dir(), "-o", folder.file("m.abq"), "--scheme", "w4a8"};
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    CAPTURE(options.back());
+    CHECK(run_abq(arguments).exit_code == 2);
+    CHECK(folder.listing().empty());
+  };
+  check({"--device", "gpu"});
+  check({"--mem-budget", "8X"});
+  check({"--mem-budget", "-1G"});
+  check({"--epochs", "0"});
+  check({"--batch", "0"});
+  check({"--no-resume", "--restart"});
+  check({"--no-resume", "--work-dir", "w"});
+}
+
+TEST_CASE("a learned compilation that is refused leaves no work folder") {
+  check_leaves_nothing({{"--scheme", "w4a8", "--method", "abq"}, {"calibration", "--calib"}});
+  check_leaves_nothing({{"--scheme", "w4a8", "--no-let"}, {"--no-let", "--method abq"}});
+  // Refused by a pass, with the work folder already made.
+  const ScratchFolder inputs;
+  const std::string unmatched =
+      inputs.write("unmatched.json", R"({"scheme": "w4a8", "method": "abq",
+                            "overrides": [{"pattern": "*.mlp.dwon", "scheme": "w8a8"}]})");
+  check_leaves_nothing({{"--recipe", unmatched, "--calib", text_slice(), "--calib-windows", "2",
+                         "--calib-context", "32", "--device", "cpu"},
+                        {"*.mlp.dwon", "match"}});
+}
+
 TEST_CASE("a folder without a model is refused by its path") {
   const ScratchFolder folder;
   const std::string absent = folder.file("no-such-model");

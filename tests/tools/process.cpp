@@ -71,6 +71,11 @@ bool read_some(int fd, std::string& text) {
   return size > 0;
 }
 
+bool signal_moment(const ProcessOptions& options, const ProcessResult& result) {
+  if (result.err.find(options.signal_after) == std::string::npos) return false;
+  return options.signal_at_file.empty() || ::access(options.signal_at_file.c_str(), F_OK) == 0;
+}
+
 // Reads both streams to their ends, sends the signal on the way, kills a child that never ends.
 void talk(pid_t child, const ProcessOptions& options, Descriptor out, Descriptor err,
           ProcessResult& result) {
@@ -78,10 +83,11 @@ void talk(pid_t child, const ProcessOptions& options, Descriptor out, Descriptor
   bool signal_due = options.send_signal != 0;
   while (out.get() >= 0 || err.get() >= 0) {
     pollfd streams[] = {{out.get(), POLLIN, 0}, {err.get(), POLLIN, 0}};
-    ::poll(streams, 2, 1000);
+    // A file shows only when looked for.
+    ::poll(streams, 2, signal_due && !options.signal_at_file.empty() ? 1 : 1000);
     if (streams[0].revents != 0 && !read_some(out.get(), result.out)) out.close();
     if (streams[1].revents != 0 && !read_some(err.get(), result.err)) err.close();
-    if (signal_due && result.err.find(options.signal_after) != std::string::npos) {
+    if (signal_due && signal_moment(options, result)) {
       ::kill(child, options.send_signal);
       signal_due = false;
     }

@@ -17,9 +17,11 @@ struct ProcessResult {
 
 struct ProcessOptions {
   std::string input = {};  // stdin
-  // Sent once the child's stderr has shown `signal_after`.
+  // Sent once the child's stderr has shown `signal_after` and the file `signal_at_file`, if one is
+  // named, exists.
   int send_signal = 0;
   std::string signal_after = {};
+  std::string signal_at_file = {};
   // The reading end of stdout is closed before the child writes.
   bool close_stdout = false;
   // stdout goes to this file instead of a pipe.
