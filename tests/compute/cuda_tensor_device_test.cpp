@@ -88,8 +88,7 @@ std::vector<TensorCase> long_attention_cases() {
     const int64_t context = s.context, rows = s.batch * context;
     const int64_t heads = a.heads, kv_heads = a.kv_heads, d = a.head_dim;
     // As in attention_cases(); the chain passes errors of one function on to the next.
-    const double group = static_cast<double>(heads / kv_heads);
-    const double steps = 16.0 * a.head_dim + 4.0 * static_cast<double>(context) * group;
+    const double steps = 8 * steps_of_sum(d) + 4 * steps_of_sum(context * heads / kv_heads);
     cases.push_back(
         {"long attention " + std::to_string(context),
          {random_matrix(rows, heads * d, 1), random_matrix(rows, kv_heads * d, 2),
