@@ -63,6 +63,8 @@ Status check_correction(const quant::CorrectionSettings& settings) {
   ABQ_RETURN_IF_ERROR(check_rate("scale_rate", settings.scale_rate));
   ABQ_RETURN_IF_ERROR(check_rate("clip_rate", settings.clip_rate));
   ABQ_RETURN_IF_ERROR(check_rate("compensation_rate", settings.compensation_rate));
+  if (!(settings.scale_start >= 0 && settings.scale_start <= 1))
+    return invalid_argument("correction: scale_start is {}, expected 0 to 1", settings.scale_start);
   ABQ_RETURN_IF_ERROR(check_weight("dlc", settings.dlc));
   ABQ_RETURN_IF_ERROR(check_weight("akl", settings.akl));
   ABQ_RETURN_IF_ERROR(check_weight("mse_float", settings.mse_float));
@@ -88,6 +90,7 @@ void to_proto(const quant::CorrectionSettings& settings, proto::CorrectionSettin
   out->set_compensation_rate(settings.compensation_rate);
   out->set_schedule(name_of(kScheduleNames, settings.schedule));
   out->set_clip_start(name_of(kClipStartNames, settings.clip_start));
+  out->set_scale_start(settings.scale_start);
   out->set_dlc(settings.dlc);
   out->set_akl(settings.akl);
   out->set_mse_float(settings.mse_float);
@@ -109,6 +112,7 @@ Result<quant::CorrectionSettings> from_proto(const proto::CorrectionSettings& se
   ABQ_RETURN_IF_ERROR(parse_name("schedule", settings.schedule(), kScheduleNames, out.schedule));
   ABQ_RETURN_IF_ERROR(
       parse_name("clip_start", settings.clip_start(), kClipStartNames, out.clip_start));
+  if (settings.has_scale_start()) out.scale_start = settings.scale_start();
   if (settings.has_dlc()) out.dlc = settings.dlc();
   if (settings.has_akl()) out.akl = settings.akl();
   if (settings.has_mse_float()) out.mse_float = settings.mse_float();

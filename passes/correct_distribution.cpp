@@ -9,6 +9,7 @@
 // state is not better than plain rounding with clip search is rounded plainly, and the report says
 // so.
 #include <algorithm>
+#include <cmath>
 
 #include "passes/correction/student.h"
 #include "passes/correction/trainer.h"
@@ -76,6 +77,9 @@ class BlockCorrection {
     ABQ_ASSIGN_OR_RETURN(
         std::vector<ScaleSite> sites,
         find_scale_sites(module_, block_, context_.input_statistics, context_.recipe.smooth_alpha));
+    for (ScaleSite& site : sites)
+      for (float& scale : site.start)
+        scale = std::pow(scale, static_cast<float>(settings_.scale_start));
     ABQ_ASSIGN_OR_RETURN(
         Student student,
         Student::create(evaluator, module_, context_.layer_schemes, std::move(sites),

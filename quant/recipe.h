@@ -47,6 +47,8 @@ struct CorrectionSettings {
   double compensation_rate = 1e-2;
   RateSchedule schedule = RateSchedule::kConstant;
   ClipStart clip_start = ClipStart::kWide;
+  // Channel scales start at SmoothQuant's to this power: 1 = there, 0 = at 1.
+  double scale_start = 1;
   // Weights of the loss terms; 0 leaves a term out.
   double dlc = 1;            // double log-cosine loss against both targets
   double akl = 1;            // symmetric divergence of the attention probabilities

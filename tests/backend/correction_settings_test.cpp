@@ -36,6 +36,7 @@ void check_equal(const quant::CorrectionSettings& a, const quant::CorrectionSett
   CHECK(a.compensation_rate == b.compensation_rate);
   CHECK(a.schedule == b.schedule);
   CHECK(a.clip_start == b.clip_start);
+  CHECK(a.scale_start == b.scale_start);
   CHECK(a.dlc == b.dlc);
   CHECK(a.akl == b.akl);
   CHECK(a.mse_float == b.mse_float);
@@ -60,6 +61,7 @@ quant::CorrectionSettings unusual_settings() {
   settings.clip_start = settings.clip_start == quant::ClipStart::kSearch
                             ? quant::ClipStart::kWide
                             : quant::ClipStart::kSearch;
+  settings.scale_start = 0.75;
   settings.dlc = 0.5;
   settings.akl = 2;
   settings.mse_float = 3;
@@ -148,6 +150,7 @@ TEST_CASE("correction settings that nothing could learn by are refused with fiel
   check_refused(R"({"batch": 0})", "batch is 0, expected at least 1");
   check_refused(R"({"batch": 4, "micro_batch": 3})", "micro_batch 3 does not divide batch 4");
   check_refused(R"({"micro_batch": -1})", "micro_batch -1");
+  check_refused(R"({"scale_start": 1.5})", "scale_start is 1.5, expected 0 to 1");
   check_refused(R"({"scale_rate": 0})", "scale_rate is 0, expected a positive number");
   check_refused(R"({"clip_rate": -0.5})", "clip_rate is -0.5");
   check_refused(R"({"compensation_rate": "Infinity"})", "compensation_rate is inf");
