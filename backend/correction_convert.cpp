@@ -5,6 +5,7 @@
 #include <cmath>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include "backend/backend.h"
 #include "backend/correction_convert.h"
@@ -65,16 +66,22 @@ Status check_correction(const quant::CorrectionSettings& settings) {
   ABQ_RETURN_IF_ERROR(check_rate("compensation_rate", settings.compensation_rate));
   if (!(settings.scale_start >= 0 && settings.scale_start <= 1))
     return invalid_argument("correction: scale_start is {}, expected 0 to 1", settings.scale_start);
-  ABQ_RETURN_IF_ERROR(check_weight("dlc", settings.dlc));
-  ABQ_RETURN_IF_ERROR(check_weight("akl", settings.akl));
-  ABQ_RETURN_IF_ERROR(check_weight("mse_float", settings.mse_float));
-  ABQ_RETURN_IF_ERROR(check_weight("mse_quantized", settings.mse_quantized));
-  if (settings.dlc == 0 && settings.akl == 0 && settings.mse_float == 0 &&
-      settings.mse_quantized == 0) {
-    return invalid_argument(
-        "correction: every loss term has weight 0; give dlc, akl, mse_float or mse_quantized a "
-        "weight");
+  const std::array<std::pair<std::string_view, double>, 6> weights = {
+      {{"dlc_float", settings.dlc_float},
+       {"dlc_quantized", settings.dlc_quantized},
+       {"akl_float", settings.akl_float},
+       {"akl_quantized", settings.akl_quantized},
+       {"mse_float", settings.mse_float},
+       {"mse_quantized", settings.mse_quantized}}};
+  double sum = 0;
+  for (const auto& [field, weight] : weights) {
+    ABQ_RETURN_IF_ERROR(check_weight(field, weight));
+    sum += weight;
   }
+  if (sum == 0)
+    return invalid_argument(
+        "correction: every loss term has weight 0; give one of dlc_float, dlc_quantized, "
+        "akl_float, akl_quantized, mse_float, mse_quantized a weight");
   return {};
 }
 
@@ -91,8 +98,10 @@ void to_proto(const quant::CorrectionSettings& settings, proto::CorrectionSettin
   out->set_schedule(name_of(kScheduleNames, settings.schedule));
   out->set_clip_start(name_of(kClipStartNames, settings.clip_start));
   out->set_scale_start(settings.scale_start);
-  out->set_dlc(settings.dlc);
-  out->set_akl(settings.akl);
+  out->set_dlc_float(settings.dlc_float);
+  out->set_dlc_quantized(settings.dlc_quantized);
+  out->set_akl_float(settings.akl_float);
+  out->set_akl_quantized(settings.akl_quantized);
   out->set_mse_float(settings.mse_float);
   out->set_mse_quantized(settings.mse_quantized);
 }
@@ -113,8 +122,10 @@ Result<quant::CorrectionSettings> from_proto(const proto::CorrectionSettings& se
   ABQ_RETURN_IF_ERROR(
       parse_name("clip_start", settings.clip_start(), kClipStartNames, out.clip_start));
   if (settings.has_scale_start()) out.scale_start = settings.scale_start();
-  if (settings.has_dlc()) out.dlc = settings.dlc();
-  if (settings.has_akl()) out.akl = settings.akl();
+  if (settings.has_dlc_float()) out.dlc_float = settings.dlc_float();
+  if (settings.has_dlc_quantized()) out.dlc_quantized = settings.dlc_quantized();
+  if (settings.has_akl_float()) out.akl_float = settings.akl_float();
+  if (settings.has_akl_quantized()) out.akl_quantized = settings.akl_quantized();
   if (settings.has_mse_float()) out.mse_float = settings.mse_float();
   if (settings.has_mse_quantized()) out.mse_quantized = settings.mse_quantized();
   ABQ_RETURN_IF_ERROR(check_correction(out));

@@ -49,11 +49,14 @@ struct CorrectionSettings {
   ClipStart clip_start = ClipStart::kWide;
   // Channel scales start at SmoothQuant's to this power: 1 = there, 0 = at 1.
   double scale_start = 1;
-  // Weights of the loss terms; 0 leaves a term out.
-  double dlc = 1;            // double log-cosine loss against both targets
-  double akl = 1;            // symmetric divergence of the attention probabilities
-  double mse_float = 0;      // mean squared error against the float block on the float stream
-  double mse_quantized = 0;  // ... against the float block on the quantized stream
+  // Weights of the loss terms (passes/correction/losses.h); 0 leaves a term out. Targets are the
+  // float block's on the float stream, or on the quantized stream.
+  double dlc_float = 1;  // -log |mean cosine| of the outputs
+  double dlc_quantized = 1;
+  double akl_float = 1;  // symmetric divergence of the attention probabilities
+  double akl_quantized = 0;
+  double mse_float = 0;  // mean squared error of the outputs
+  double mse_quantized = 0;
 };
 
 struct Recipe {

@@ -24,8 +24,8 @@ std::vector<std::string_view> given_flags(const CorrectionFlags& flags) {
 }
 
 void apply(const CorrectionFlags& flags, quant::CorrectionSettings& settings) {
-  if (flags.no_akl) settings.akl = 0;
-  if (flags.no_dlc) settings.dlc = 0;
+  if (flags.no_akl) settings.akl_float = settings.akl_quantized = 0;
+  if (flags.no_dlc) settings.dlc_float = settings.dlc_quantized = 0;
   if (flags.no_compensation) settings.compensation = quant::CompensationBlocks::kNone;
   if (flags.no_lwc) settings.clips = false;
   if (flags.no_let) settings.scales = false;

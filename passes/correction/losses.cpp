@@ -32,32 +32,36 @@ Losses correction_losses(autodiff::Tape& tape, const quant::CorrectionSettings& 
                          const autodiff::BlockOutput& output, const LossTargets& targets) {
   Losses losses;
   std::vector<Term> parts;
-  const auto add_part = [&](Var& part, const std::vector<Term>& terms) {
+  // Adds the terms whose weights are not 0, times them, as one part of the loss.
+  const auto add_part = [&](Var& part, double float_weight, double quantized_weight,
+                            const auto& loss_against_float, const auto& loss_against_quantized) {
+    std::vector<Term> terms;
+    if (float_weight > 0) terms.push_back(term(loss_against_float(), float_weight));
+    if (quantized_weight > 0) terms.push_back(term(loss_against_quantized(), quantized_weight));
+    if (terms.empty()) return;
     part = autodiff::weighted_sum(tape, terms);
     parts.push_back({part, 1.0f});
   };
-  if (settings.dlc > 0) {
-    std::vector<Term> terms;
-    for (const Tensor& target : {targets.float_output, targets.quantized_output})
-      terms.push_back(
-          term(autodiff::negative_log_abs(tape, autodiff::mean_cosine(tape, output.hidden, target)),
-               settings.dlc));
-    add_part(losses.dlc, terms);
-  }
-  if (settings.akl > 0 && !output.probabilities.empty())
-    add_part(losses.akl, {term(mean_divergence(tape, output.probabilities, targets.probabilities),
-                               settings.akl)});
-  if (settings.mse_float > 0 || settings.mse_quantized > 0) {
-    std::vector<Term> terms;
-    if (settings.mse_float > 0)
-      terms.push_back(term(autodiff::mean_squared_error(tape, output.hidden, targets.float_output),
-                           settings.mse_float));
-    if (settings.mse_quantized > 0)
-      terms.push_back(
-          term(autodiff::mean_squared_error(tape, output.hidden, targets.quantized_output),
-               settings.mse_quantized));
-    add_part(losses.mse, terms);
-  }
+  const auto dlc = [&](const Tensor& target) {
+    return autodiff::negative_log_abs(tape, autodiff::mean_cosine(tape, output.hidden, target));
+  };
+  const auto mse = [&](const Tensor& target) {
+    return autodiff::mean_squared_error(tape, output.hidden, target);
+  };
+  const auto akl = [&](const std::vector<Tensor>& target) {
+    return mean_divergence(tape, output.probabilities, target);
+  };
+  add_part(
+      losses.dlc, settings.dlc_float, settings.dlc_quantized,
+      [&] { return dlc(targets.float_output); }, [&] { return dlc(targets.quantized_output); });
+  if (!output.probabilities.empty())
+    add_part(
+        losses.akl, settings.akl_float, settings.akl_quantized,
+        [&] { return akl(targets.float_probabilities); },
+        [&] { return akl(targets.quantized_probabilities); });
+  add_part(
+      losses.mse, settings.mse_float, settings.mse_quantized,
+      [&] { return mse(targets.float_output); }, [&] { return mse(targets.quantized_output); });
   losses.total = autodiff::weighted_sum(tape, parts);
   return losses;
 }

@@ -1,11 +1,11 @@
 // What distribution correction minimises over one batch (ABQ-LLM, arXiv 2408.08554, section 3):
 //
-//   DLC  -log|mean cos(y, y_fp)| - log|mean cos(y, y_fp*)|, cosine over channels, mean over tokens
-//   AKL  KL(P || P_fp) + KL(P_fp || P) of the attention probabilities, mean over queries and heads
-//   MSE  mean (y - y_fp)^2 and mean (y - y_fp*)^2
+//   DLC  -log|mean cos(y, t)|, cosine over channels, mean over tokens
+//   AKL  KL(P || P_t) + KL(P_t || P) of the attention probabilities, mean over queries and heads
+//   MSE  mean (y - t)^2
 //
-// y: the quantized block on the quantized stream; y_fp, P_fp: the float block on the float stream;
-// y_fp*: the float block on the quantized stream.
+// y, P: the quantized block on the quantized stream; targets t, P_t: the float block on the float
+// stream, and on the quantized stream, each with a weight of its own.
 #pragma once
 
 #include <vector>
@@ -17,10 +17,12 @@
 namespace abq::passes {
 
 struct LossTargets {
-  compute::Tensor float_output;      // y_fp
-  compute::Tensor quantized_output;  // y_fp*
-  // P_fp of each attention; may be empty when akl is off.
-  std::vector<compute::Tensor> probabilities;
+  // Of the float block on the float and on the quantized stream.
+  compute::Tensor float_output;
+  compute::Tensor quantized_output;
+  // Of each attention; may be empty where the term's weight is 0.
+  std::vector<compute::Tensor> float_probabilities;
+  std::vector<compute::Tensor> quantized_probabilities;
 };
 
 // Scalars on the device; the parts are times their weights, null where a term is off.

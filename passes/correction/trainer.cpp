@@ -144,7 +144,7 @@ Status Trainer::step(Student& student, OptimizerState& state, std::span<const in
     const auto part = windows.subspan(first, std::min(micro, windows.size() - first));
     const float share = static_cast<float>(part.size()) / static_cast<float>(windows.size());
     ABQ_ASSIGN_OR_RETURN(const WindowBatch batch, batches_.load(part));
-    ABQ_ASSIGN_OR_RETURN(const LossTargets target, targets(batch, settings_.akl > 0));
+    const LossTargets target = targets(batch, false);
     autodiff::Tape tape(device);
     Student::Pass pass = student.run(tape, batch.quantized_input, batches_.context(), true);
     const Losses losses = correction_losses(tape, settings_, pass.output, target);
@@ -173,15 +173,16 @@ Status Trainer::step(Student& student, OptimizerState& state, std::span<const in
   return {};
 }
 
-Result<LossTargets> Trainer::targets(const WindowBatch& batch, bool probabilities) const {
+LossTargets Trainer::targets(const WindowBatch& batch, bool measured) const {
   LossTargets target;
   target.float_output = batch.float_output;
   target.quantized_output = batch.quantized_output;
-  if (probabilities) {
-    autodiff::BlockRun run;
-    run.context = batches_.context();
-    target.probabilities = evaluator_.probabilities(batch.float_input, run);
-  }
+  autodiff::BlockRun run;
+  run.context = batches_.context();
+  if (measured || settings_.akl_float > 0)
+    target.float_probabilities = evaluator_.probabilities(batch.float_input, run);
+  if (settings_.akl_quantized > 0)
+    target.quantized_probabilities = evaluator_.probabilities(batch.quantized_input, run);
   return target;
 }
 
@@ -196,12 +197,12 @@ Result<BlockQuality> Trainer::evaluate(const Student& student) const {
     const auto part = windows.subspan(first, std::min(micro, windows.size() - first));
     const float share = static_cast<float>(part.size()) / static_cast<float>(windows.size());
     ABQ_ASSIGN_OR_RETURN(const WindowBatch batch, batches_.load(part));
-    ABQ_ASSIGN_OR_RETURN(const LossTargets target, targets(batch, true));
+    const LossTargets target = targets(batch, true);
     autodiff::Tape tape(device);
     const Student::Pass pass = student.run(tape, batch.quantized_input, batches_.context(), false);
     sums.add(correction_losses(tape, settings_, pass.output, target), share);
-    sums.add_divergence(mean_divergence(tape, pass.output.probabilities, target.probabilities),
-                        share);
+    sums.add_divergence(
+        mean_divergence(tape, pass.output.probabilities, target.float_probabilities), share);
   }
   const BlockQuality quality = sums.read();
   ABQ_RETURN_IF_ERROR(device.status());

@@ -41,7 +41,8 @@ class Trainer {
  private:
   struct OptimizerState;
 
-  Result<LossTargets> targets(const WindowBatch& batch, bool probabilities) const;
+  // The float probabilities are needed for their loss, or (`measured`) to be reported.
+  LossTargets targets(const WindowBatch& batch, bool measured) const;
   Result<quant::LossParts> epoch(Student& student, OptimizerState& state, int64_t index,
                                  double rate_factor) const;
   Status step(Student& student, OptimizerState& state, std::span<const int64_t> windows,

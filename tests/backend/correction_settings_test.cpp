@@ -37,8 +37,10 @@ void check_equal(const quant::CorrectionSettings& a, const quant::CorrectionSett
   CHECK(a.schedule == b.schedule);
   CHECK(a.clip_start == b.clip_start);
   CHECK(a.scale_start == b.scale_start);
-  CHECK(a.dlc == b.dlc);
-  CHECK(a.akl == b.akl);
+  CHECK(a.dlc_float == b.dlc_float);
+  CHECK(a.dlc_quantized == b.dlc_quantized);
+  CHECK(a.akl_float == b.akl_float);
+  CHECK(a.akl_quantized == b.akl_quantized);
   CHECK(a.mse_float == b.mse_float);
   CHECK(a.mse_quantized == b.mse_quantized);
 }
@@ -62,8 +64,10 @@ quant::CorrectionSettings unusual_settings() {
                             ? quant::ClipStart::kWide
                             : quant::ClipStart::kSearch;
   settings.scale_start = 0.75;
-  settings.dlc = 0.5;
-  settings.akl = 2;
+  settings.dlc_float = 0.5;
+  settings.dlc_quantized = 0.625;
+  settings.akl_float = 2;
+  settings.akl_quantized = 5;
   settings.mse_float = 3;
   settings.mse_quantized = 4;
   return settings;
@@ -94,7 +98,7 @@ TEST_CASE("correction settings survive their stored form and their JSON") {
 TEST_CASE("the JSON of correction settings is as people write it") {
   const auto recipe = read(
       R"({"epochs": 7, "batch": 8, "micro_batch": 2, "scales": false, "compensation": "all",
-          "schedule": "cosine", "clip_start": "search", "scale_rate": 0.001, "akl": 0,
+          "schedule": "cosine", "clip_start": "search", "scale_rate": 0.001, "akl_float": 0,
           "mse_float": 0.5})");
   REQUIRE_MESSAGE(recipe.ok(), recipe.status().to_string());
   const quant::CorrectionSettings& settings = recipe->correction;
@@ -109,8 +113,8 @@ TEST_CASE("the JSON of correction settings is as people write it") {
   CHECK(settings.clip_start == quant::ClipStart::kSearch);
   CHECK(settings.scale_rate == 0.001);
   CHECK(settings.clip_rate == defaults.clip_rate);
-  CHECK(settings.akl == 0);
-  CHECK(settings.dlc == defaults.dlc);
+  CHECK(settings.akl_float == 0);
+  CHECK(settings.dlc_float == defaults.dlc_float);
   CHECK(settings.mse_float == 0.5);
   quant::Recipe written = *recipe;
   CHECK(backend::recipe_to_json(written).find(R"("epochs":7)") != std::string::npos);
@@ -155,11 +159,11 @@ TEST_CASE("correction settings that nothing could learn by are refused with fiel
   check_refused(R"({"clip_rate": -0.5})", "clip_rate is -0.5");
   check_refused(R"({"compensation_rate": "Infinity"})", "compensation_rate is inf");
   check_refused(R"({"scale_rate": "NaN"})", "scale_rate is nan");
-  check_refused(R"({"dlc": -1})", "dlc is -1, expected 0 or a positive number");
-  check_refused(R"({"akl": "Infinity"})", "akl is inf");
+  check_refused(R"({"dlc_float": -1})", "dlc_float is -1, expected 0 or a positive number");
+  check_refused(R"({"akl_quantized": "Infinity"})", "akl_quantized is inf");
   check_refused(R"({"mse_float": -2})", "mse_float is -2");
   check_refused(R"({"mse_quantized": "NaN"})", "mse_quantized is nan");
-  check_refused(R"({"dlc": 0, "akl": 0, "mse_float": 0, "mse_quantized": 0})",
+  check_refused(R"({"dlc_float": 0, "dlc_quantized": 0, "akl_float": 0, "akl_quantized": 0})",
                 "every loss term has weight 0");
   check_refused(R"({"schedule": "linear"})", "schedule is 'linear', expected constant, cosine");
   check_refused(R"({"compensation": "some"})", "compensation is 'some', expected none, ends, all");

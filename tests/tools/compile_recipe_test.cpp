@@ -32,11 +32,11 @@ std::string refusal(const tools::CompileOptions& options) {
 
 TEST_CASE("each ablation flag turns off its part and no other") {
   const quant::CorrectionSettings defaults;
-  CHECK(settings({}).akl == defaults.akl);
-  CHECK(settings({.no_akl = true}).akl == 0);
-  CHECK(settings({.no_akl = true}).dlc == defaults.dlc);
-  CHECK(settings({.no_dlc = true}).dlc == 0);
-  CHECK(settings({.no_dlc = true}).akl == defaults.akl);
+  CHECK(settings({}).akl_float == defaults.akl_float);
+  CHECK(settings({.no_akl = true}).akl_float == 0);
+  CHECK(settings({.no_akl = true}).dlc_float == defaults.dlc_float);
+  CHECK(settings({.no_dlc = true}).dlc_float == 0);
+  CHECK(settings({.no_dlc = true}).akl_float == defaults.akl_float);
   CHECK(settings({.no_compensation = true}).compensation == quant::CompensationBlocks::kNone);
   CHECK(settings({.no_compensation = true}).clips == defaults.clips);
   CHECK_FALSE(settings({.no_lwc = true}).clips);
@@ -45,7 +45,7 @@ TEST_CASE("each ablation flag turns off its part and no other") {
   CHECK(settings({.no_let = true}).clips == defaults.clips);
   CHECK(settings({.mse = true}).mse_float == 1);
   CHECK(settings({.mse = true}).mse_quantized == 1);
-  CHECK(settings({.mse = true}).dlc == defaults.dlc);
+  CHECK(settings({.mse = true}).dlc_float == defaults.dlc_float);
   CHECK(settings({.epochs = 3}).epochs == 3);
   CHECK(settings({.epochs = 3}).batch == defaults.batch);
   CHECK(settings({.batch = 2}).batch == 2);

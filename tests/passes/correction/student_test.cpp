@@ -131,13 +131,13 @@ TEST_CASE("clip factors of different ends move the loss the way their gradient s
   const Tensor target =
       f.device->upload(interpreted(make_test_model(), random_hidden(12)).data, 12, kHidden);
   quant::CorrectionSettings settings;
-  settings.akl = 0;
-  settings.dlc = 0;
+  settings.akl_float = settings.akl_quantized = 0;
+  settings.dlc_float = settings.dlc_quantized = 0;
   settings.mse_float = 1;
   const auto loss_now = [&](bool learning, std::vector<autodiff::Var>* bound) {
     autodiff::Tape tape(*f.device);
     Student::Pass pass = f.student->run(tape, x, 12, learning);
-    const Losses losses = correction_losses(tape, settings, pass.output, {target, target, {}});
+    const Losses losses = correction_losses(tape, settings, pass.output, {target, target, {}, {}});
     if (learning) tape.backward(losses.total);
     if (bound != nullptr) *bound = pass.bound;
     float value = 0;

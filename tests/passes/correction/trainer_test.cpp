@@ -80,13 +80,13 @@ TEST_CASE("training lowers the loss, epoch means are recorded with their parts")
 TEST_CASE("a term of weight 0 is left out, others scale with their weights") {
   Lesson lesson;
   quant::CorrectionSettings settings = short_training();
-  settings.akl = 0;
+  settings.akl_float = settings.akl_quantized = 0;
   settings.mse_float = 2;
   const quant::LossParts doubled = lesson.train(settings).epochs.front();
   CHECK(doubled.akl == 0);
   CHECK(doubled.mse > 0);
   Lesson other;
-  settings.dlc = 0;
+  settings.dlc_float = settings.dlc_quantized = 0;
   CHECK(other.train(settings).epochs.front().dlc == 0);
 }
 
@@ -102,8 +102,10 @@ TEST_CASE("the same seed gives the same bits, another seed another order of wind
 
 TEST_CASE("gradients of micro-batches add up to those of the batch") {
   quant::CorrectionSettings settings = short_training();
-  settings.dlc = 0;  // its logarithm is taken of a mean over the micro-batch
-  settings.akl = 1;
+  // Not DLC: its logarithm is taken of a mean over the micro-batch.
+  settings.dlc_float = settings.dlc_quantized = 0;
+  settings.akl_float = 1;
+  settings.akl_quantized = 0.5;
   settings.mse_float = 1;
   settings.epochs = 1;
   settings.batch = 6;
