@@ -58,6 +58,22 @@ function(abq_add_test name)
     PROPERTIES ENVIRONMENT OMP_WAIT_POLICY=passive)
 endfunction()
 
+# abq_add_cuda_test(<name> SOURCES ... DEPENDS ...): the doctest executable abq_<name>_cuda_tests as one
+# CTest entry, skipped where no CUDA device can be used.
+function(abq_add_cuda_test name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  set(target abq_${name}_cuda_tests)
+  add_executable(${target} ${ARG_SOURCES}
+    "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/../tests/common/cuda_main.cpp")
+  target_link_libraries(${target} PRIVATE abq_test_common abq_compute ${ARG_DEPENDS})
+  abq_link_executable(${target})
+  if(TARGET abq_cuda)
+    add_dependencies(${target} abq_cuda)
+  endif()
+  add_test(NAME "${name}: on CUDA" COMMAND ${target})
+  set_tests_properties("${name}: on CUDA" PROPERTIES SKIP_RETURN_CODE 77 LABELS cuda)
+endfunction()
+
 # abq_add_reference_test(<name> SOURCES ... DEPENDS ...): the doctest executable
 # abq_<name>_reference_tests as one CTest entry, skipped where the reference models are absent.
 function(abq_add_reference_test name)

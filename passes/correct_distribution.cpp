@@ -98,6 +98,8 @@ class BlockCorrection {
       ABQ_RETURN_IF_ERROR(learn(evaluator, student, plain));
       ABQ_RETURN_IF_ERROR(keep(student));
     }
+    if (context_.report.blocks.empty())
+      context_.report.notes.push_back(fmt::format("learned on {}", device_.name()));
     context_.report.blocks.push_back(report_);
     return (report_.learned_kept ? student : plain).fold(module_, block_, context_);
   }

@@ -32,7 +32,8 @@ enum class RateSchedule { kConstant, kCosine };
 // Where clip factors start: at sigmoid(4) on both ends, or at what clip search finds.
 enum class ClipStart { kWide, kSearch };
 
-// The learned pass, method "abq" (docs/distribution_correction.md).
+// The learned pass, method "abq" (docs/distribution_correction.md). Defaults are what measured best
+// over the widths of docs/benchmarks.md; docs/recipes/abq_paper.json has the paper's.
 struct CorrectionSettings {
   int64_t epochs = 20;
   int64_t batch = 4;        // windows a step
@@ -42,18 +43,18 @@ struct CorrectionSettings {
   bool clips = true;   // LWC: clip factors of every block linear
   CompensationBlocks compensation = CompensationBlocks::kEnds;
   // Rates of AdamW, and how they go.
-  double scale_rate = 5e-3;
-  double clip_rate = 1e-2;
+  double scale_rate = 1e-2;
+  double clip_rate = 2e-2;
   double compensation_rate = 1e-2;
-  RateSchedule schedule = RateSchedule::kConstant;
+  RateSchedule schedule = RateSchedule::kCosine;
   ClipStart clip_start = ClipStart::kWide;
   // Channel scales start at SmoothQuant's to this power: 1 = there, 0 = at 1.
-  double scale_start = 1;
+  double scale_start = 0;
   // Weights of the loss terms (passes/correction/losses.h); 0 leaves a term out. Targets are the
   // float block's on the float stream, or on the quantized stream.
   double dlc_float = 1;  // -log |mean cosine| of the outputs
   double dlc_quantized = 1;
-  double akl_float = 1;  // symmetric divergence of the attention probabilities
+  double akl_float = 0.1;  // symmetric divergence of the attention probabilities
   double akl_quantized = 0;
   double mse_float = 0;  // mean squared error of the outputs
   double mse_quantized = 0;

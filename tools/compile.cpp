@@ -112,9 +112,11 @@ Status run_pipeline(const CompileOptions& options, const WorkFolder* folder, ir:
     spdlog::info("{} of {} blocks taken up from {}", resumed(), module.int_attribute("layers"),
                  folder->path());
   }
-  for (const passes::PassTiming& timing : manager.timings()) {
+  for (const passes::PassTiming& timing : manager.timings())
     spdlog::debug("pass {}: {}", timing.pass, human_seconds(timing.seconds));
-  }
+  if (context.tensor_device)
+    spdlog::debug("device {}: peak memory {}", context.tensor_device->name(),
+                  human_bytes(context.tensor_device->peak_bytes()));
   return builder.lower(module, module.regions.back());
 }
 

@@ -40,6 +40,7 @@ void add_learning_options(CLI::App& command, CompileOptions& options) {
   command.add_option("--batch", flags.batch, "windows a step")
       ->check(CLI::Range(1, 1000000))
       ->group(group);
+  command.add_option("--seed", flags.seed, "decides the order of the windows (0)")->group(group);
   command.add_flag("--no-akl", flags.no_akl, "without the loss on attention probabilities")
       ->group(group);
   command.add_flag("--no-dlc", flags.no_dlc, "without the double log-cosine loss")->group(group);

@@ -20,6 +20,7 @@ std::vector<std::string_view> given_flags(const CorrectionFlags& flags) {
   if (flags.mse) given.push_back("--mse");
   if (flags.epochs > 0) given.push_back("--epochs");
   if (flags.batch > 0) given.push_back("--batch");
+  if (flags.seed) given.push_back("--seed");
   return given;
 }
 
@@ -76,6 +77,7 @@ Result<quant::Recipe> make_recipe(const CompileOptions& options) {
                             fmt::join(flags, ", "), recipe.method);
   }
   apply(options.correction, recipe.correction);
+  if (options.correction.seed) recipe.seed = *options.correction.seed;
   if (recipe.method == "abq") ABQ_RETURN_IF_ERROR(backend::check_correction(recipe.correction));
   return recipe;
 }

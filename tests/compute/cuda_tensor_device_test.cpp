@@ -1,12 +1,9 @@
 // The CUDA tensor device against the reference, and what is its own: the pool, long attention,
-// large uploads. Where there is no usable device the program says why and returns 77, which CTest
-// shows as "skipped".
-#define DOCTEST_CONFIG_IMPLEMENT
+// large uploads.
 #include <doctest/doctest.h>
 
 #include <bit>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
 
 #include "compute_test_support.h"
@@ -282,17 +279,3 @@ TEST_CASE("CUDA's out of memory says how much was needed and what to lower") {
 
 }  // namespace
 }  // namespace abq::compute
-
-int main(int argc, char** argv) {
-  constexpr int kSkipped = 77;
-  {
-    const auto device = abq::compute::create_cuda_tensor_device();
-    if (!device.ok()) {
-      const bool absent = device.status().code() == abq::StatusCode::kUnsupported;
-      std::printf("%s: %s\n", absent ? "skipped" : "failed", device.status().to_string().c_str());
-      return absent ? kSkipped : 1;
-    }
-    std::printf("device: %s\n", std::string((*device)->name()).c_str());
-  }
-  return doctest::Context(argc, argv).run();
-}

@@ -3,16 +3,41 @@
 
 #include "runtime/perplexity.h"
 #include "tests/common/tiny_artifact.h"
+#include "tools/compile.h"
 
 namespace abq {
 namespace {
 
-double perplexity(const char* scheme) {
+double perplexity_of(const runtime::Engine& engine) {
   const std::vector<int32_t> tokens = test::sample_tokens(94 * 256);
-  const auto result =
-      runtime::measure_perplexity(*test::tiny_engine(scheme), tokens, {.convention = {256}});
+  const auto result = runtime::measure_perplexity(engine, tokens, {.convention = {256}});
   REQUIRE_MESSAGE(result.ok(), result.status().to_string());
   return result->perplexity;
+}
+
+double perplexity(const char* scheme) {
+  return perplexity_of(*test::tiny_engine(scheme));
+}
+
+// Distribution correction at its defaults on a little of the bundled text.
+double learned_perplexity(const std::string& scheme) {
+  tools::CompileOptions options;
+  options.model_dir = test::tiny_llama_dir();
+  options.output = (test::temporary_dir() / ("abq-" + scheme + ".abq")).string();
+  options.scheme = scheme;
+  options.method = "abq";
+  options.calibration_file = std::string(ABQ_TEST_DATA_DIR) + "/wikitext2-slice.txt";
+  options.calibration_windows = 32;
+  options.calibration_context = 128;
+  options.device = "cpu";
+  options.resume = false;
+  const auto compiled = tools::compile(options);
+  REQUIRE_MESSAGE(compiled.ok(), compiled.status().to_string());
+  auto plan = runtime::LoadedPlan::open(options.output, runtime::Verify::kAll);
+  REQUIRE_MESSAGE(plan.ok(), plan.status().to_string());
+  auto engine = runtime::Engine::create(std::move(plan).value(), {});
+  REQUIRE_MESSAGE(engine.ok(), engine.status().to_string());
+  return perplexity_of(**engine);
 }
 
 }  // namespace
@@ -47,6 +72,20 @@ TEST_CASE("perplexity grows as bits are taken away") {
   CHECK(eight < four);
   CHECK(four < two_balanced);
   CHECK(two_balanced < two);
+}
+
+// The text is both learned from and scored: this is about the whole path, not about accuracy
+// elsewhere (docs/benchmarks.md).
+TEST_CASE("distribution correction beats rounding by far at 2 and at 4 bits") {
+  for (const char* scheme : {"w2ba8-kv8-q8", "w4a4-kv4-q4"}) {
+    CAPTURE(std::string(scheme));
+    const double full = perplexity("w16a16");
+    const double rounded = perplexity(scheme);
+    const double learned = learned_perplexity(scheme);
+    CHECK(learned > full);
+    // At least a third of what rounding loses comes back.
+    CHECK(learned < rounded - (rounded - full) / 3);
+  }
 }
 
 }  // namespace abq

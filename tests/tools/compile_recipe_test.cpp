@@ -51,6 +51,15 @@ TEST_CASE("each ablation flag turns off its part and no other") {
   CHECK(settings({.batch = 2}).batch == 2);
 }
 
+TEST_CASE("a seed on the command line stands before the recipe's, 0 too") {
+  tools::CompileOptions options = abq_options();
+  options.correction.seed = 7;
+  CHECK(tools::make_recipe(options)->seed == 7);
+  options.correction.seed = 0;
+  options.method = "rtn";
+  check_contains(refusal(options), {"--seed"});
+}
+
 TEST_CASE("flags of method abq are refused with any other method") {
   tools::CompileOptions options = abq_options();
   options.method = "smooth";
