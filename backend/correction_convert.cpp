@@ -98,6 +98,7 @@ void to_proto(const quant::CorrectionSettings& settings, proto::CorrectionSettin
   out->set_schedule(name_of(kScheduleNames, settings.schedule));
   out->set_clip_start(name_of(kClipStartNames, settings.clip_start));
   out->set_scale_start(settings.scale_start);
+  out->set_relative_scales(settings.relative_scales);
   out->set_dlc_float(settings.dlc_float);
   out->set_dlc_quantized(settings.dlc_quantized);
   out->set_akl_float(settings.akl_float);
@@ -122,6 +123,7 @@ Result<quant::CorrectionSettings> from_proto(const proto::CorrectionSettings& se
   ABQ_RETURN_IF_ERROR(
       parse_name("clip_start", settings.clip_start(), kClipStartNames, out.clip_start));
   if (settings.has_scale_start()) out.scale_start = settings.scale_start();
+  if (settings.has_relative_scales()) out.relative_scales = settings.relative_scales();
   if (settings.has_dlc_float()) out.dlc_float = settings.dlc_float();
   if (settings.has_dlc_quantized()) out.dlc_quantized = settings.dlc_quantized();
   if (settings.has_akl_float()) out.akl_float = settings.akl_float();

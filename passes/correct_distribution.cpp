@@ -84,6 +84,7 @@ class BlockCorrection {
         Student student,
         Student::create(evaluator, module_, context_.layer_schemes, std::move(sites),
                         {.scales = settings_.scales,
+                         .relative_scales = settings_.relative_scales,
                          .clips = settings_.clips,
                          .compensation = compensates(settings_.compensation, place_),
                          .clip_start = settings_.clip_start}));

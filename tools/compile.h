@@ -21,7 +21,7 @@ struct CorrectionFlags {
   bool mse = false;              // both squared errors with weight 1
   int64_t epochs = 0;            // 0 = the recipe's
   int64_t batch = 0;             // 0 = the recipe's
-  std::optional<uint64_t> seed;  // empty = the recipe's
+  std::optional<uint64_t> seed = {};  // empty = the recipe's
 };
 
 struct CompileOptions {

@@ -45,9 +45,9 @@ class Student::WeightGraph {
       : student_(student), tape_(tape) {
     for (const StudentParameter& parameter : student.parameters_)
       bound_.push_back(learning ? tape.parameter(parameter.value) : tape.constant(parameter.value));
-    for (const int index : student.site_parameters_)
-      scales_.push_back(
-          autodiff::away_from_zero(tape, bound_[static_cast<size_t>(index)], kMinScaleMagnitude));
+    for (size_t site = 0; site < student.sites_.size(); ++site)
+      scales_.push_back(student.site_scales(
+          tape, site, bound_[static_cast<size_t>(student.site_parameters_[site])]));
   }
 
   // Null where the block's own weight stands.
@@ -136,7 +136,7 @@ Result<Student> Student::create(const autodiff::BlockEvaluator& evaluator, const
                                 const std::map<std::string, quant::Scheme>& schemes,
                                 std::vector<ScaleSite> sites, const StudentOptions& options) {
   Student student(evaluator);
-  if (options.scales) student.add_scales(std::move(sites));
+  if (options.scales) student.add_scales(std::move(sites), options.relative_scales);
   ABQ_RETURN_IF_ERROR(student.add_linears(module, schemes, options));
   return student;
 }
@@ -147,18 +147,27 @@ int Student::add_parameter(std::string name, StudentParameter::Kind kind,
   return static_cast<int>(parameters_.size()) - 1;
 }
 
-void Student::add_scales(std::vector<ScaleSite> sites) {
+void Student::add_scales(std::vector<ScaleSite> sites, bool relative) {
   sites_ = std::move(sites);
   for (size_t i = 0; i < sites_.size(); ++i) {
     const ScaleSite& site = sites_[i];
+    const auto count = static_cast<int64_t>(site.start.size());
+    const std::vector<float> ones(site.start.size(), 1.0f);
+    site_starts_.push_back(relative ? evaluator_->device().upload(site.start, 1, count)
+                                    : compute::Tensor());
     site_parameters_.push_back(add_parameter("scale " + site.name, StudentParameter::Kind::kScale,
-                                             site.start, 1,
-                                             static_cast<int64_t>(site.start.size())));
+                                             relative ? ones : site.start, 1, count));
     for (size_t f = 0; f < site.folds.size(); ++f) {
       const ir::Node& node = evaluator_->block().nodes[static_cast<size_t>(site.folds[f].node)];
       uses_[node.operands[1]].push_back({i, f});
     }
   }
+}
+
+Var Student::site_scales(autodiff::Tape& tape, size_t site, const Var& learned) const {
+  const Var scale = autodiff::away_from_zero(tape, learned, kMinScaleMagnitude);
+  const Tensor& start = site_starts_[site];
+  return start.empty() ? scale : autodiff::multiply(tape, scale, tape.constant(start));
 }
 
 Status Student::add_linears(const ir::Module& module,

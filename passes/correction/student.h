@@ -4,7 +4,8 @@
 //   norm weight:  w / s
 //   linear:       fake_quantize((w * row scales * column scales + a b^T), clip factors)
 //
-// Scales are pushed away from zero (1e-2) on use; clip factors are sigmoid(gamma).
+// Scales are pushed away from zero (1e-2) on use, and times their start where they are learned as
+// ratios to it; clip factors are sigmoid(gamma).
 #pragma once
 
 #include <map>
@@ -34,6 +35,7 @@ struct StudentParameter {
 // What of a block is learned, and from where.
 struct StudentOptions {
   bool scales = true;
+  bool relative_scales = true;
   bool clips = true;
   bool compensation = false;
   quant::ClipStart clip_start = quant::ClipStart::kWide;
@@ -90,7 +92,7 @@ class Student {
 
   int add_parameter(std::string name, StudentParameter::Kind kind, std::span<const float> values,
                     int64_t rows, int64_t cols);
-  void add_scales(std::vector<ScaleSite> sites);
+  void add_scales(std::vector<ScaleSite> sites, bool relative);
   Status add_linears(const ir::Module& module, const std::map<std::string, quant::Scheme>& schemes,
                      const StudentOptions& options);
   Status add_clips(LinearState& state, ir::ValueId weight, quant::ClipStart start);
@@ -103,8 +105,13 @@ class Student {
 
   const autodiff::BlockEvaluator* evaluator_;
   std::vector<StudentParameter> parameters_;
+  // The scales of a site on a tape, from its parameter.
+  autodiff::Var site_scales(autodiff::Tape& tape, size_t site, const autodiff::Var& learned) const;
+  std::vector<float> site_scales(size_t site) const;
+
   std::vector<ScaleSite> sites_;
-  std::vector<int> site_parameters_;                  // of each site
+  std::vector<compute::Tensor> site_starts_;  // what a site's ratios multiply; empty tensors: none
+  std::vector<int> site_parameters_;          // of each site
   std::map<ir::ValueId, std::vector<SiteUse>> uses_;  // by weight
   std::map<ir::ValueId, LinearState> linears_;        // by weight
 };

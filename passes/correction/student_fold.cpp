@@ -61,8 +61,7 @@ Status Student::fold(ir::Module& module, ir::Block& block, PassContext& context)
       clips.push_back({low[i], high[i]});
   }
   for (size_t i = 0; i < sites_.size(); ++i) {
-    const Tensor& scale = parameters_[static_cast<size_t>(site_parameters_[i])].value;
-    std::vector<float> scales = download(device, device.away_from_zero(scale, kMinScaleMagnitude));
+    std::vector<float> scales = site_scales(i);
     // Statistics are of magnitudes and ranges; a negative scale turns the range around.
     for (float& value : scales)
       value = std::fabs(value);
@@ -78,11 +77,17 @@ Status Student::fold(ir::Module& module, ir::Block& block, PassContext& context)
   return {};
 }
 
+std::vector<float> Student::site_scales(size_t site) const {
+  compute::TensorDevice& device = evaluator_->device();
+  autodiff::Tape tape(device);
+  const Tensor& learned = parameters_[static_cast<size_t>(site_parameters_[site])].value;
+  return download(device, site_scales(tape, site, tape.constant(learned))->value);
+}
+
 Result<std::vector<quant::ScaleReport>> Student::scale_report() const {
   std::vector<quant::ScaleReport> report;
   for (size_t i = 0; i < sites_.size(); ++i) {
-    const Tensor& scale = parameters_[static_cast<size_t>(site_parameters_[i])].value;
-    std::vector<float> values = download(evaluator_->device(), scale);
+    std::vector<float> values = site_scales(i);
     ABQ_RETURN_IF_ERROR(evaluator_->device().status());
     std::sort(values.begin(), values.end());
     report.push_back({sites_[i].name, values.front(), values[values.size() / 2], values.back()});

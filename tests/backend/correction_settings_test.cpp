@@ -37,6 +37,7 @@ void check_equal(const quant::CorrectionSettings& a, const quant::CorrectionSett
   CHECK(a.schedule == b.schedule);
   CHECK(a.clip_start == b.clip_start);
   CHECK(a.scale_start == b.scale_start);
+  CHECK(a.relative_scales == b.relative_scales);
   CHECK(a.dlc_float == b.dlc_float);
   CHECK(a.dlc_quantized == b.dlc_quantized);
   CHECK(a.akl_float == b.akl_float);
@@ -64,6 +65,7 @@ quant::CorrectionSettings unusual_settings() {
                             ? quant::ClipStart::kWide
                             : quant::ClipStart::kSearch;
   settings.scale_start = 0.75;
+  settings.relative_scales = !settings.relative_scales;
   settings.dlc_float = 0.5;
   settings.dlc_quantized = 0.625;
   settings.akl_float = 2;
