@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to generated text on the CPU: installs packages, builds, compiles the bundled
-# checkpoint to 4-bit weights and 8-bit activations, shows its report and continues a prompt.
+# checkpoint to 4-bit weights and 8-bit activations, shows its report and continues a prompt; then
+# the same at 2 bits with learned distribution correction.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,4 +14,7 @@ artifact=build/demo.abq
 step() { printf '\n$ %s\n' "$*"; "$@"; }
 step "$abq" compile tests/data/tiny-llama -o "$artifact" --scheme w4a8-kv8 --force
 step "$abq" inspect "$artifact"
+step "$abq" run "$artifact" -p "In 2009 , the film was" -n 40
+step "$abq" compile tests/data/tiny-llama -o "$artifact" --scheme w2ba8 --method abq \
+  --calib tests/data/wikitext2-slice.txt --calib-windows 32 --calib-context 128 --force
 step "$abq" run "$artifact" -p "In 2009 , the film was" -n 40

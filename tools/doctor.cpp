@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "compute/tensor_device.h"
 #include "proto/artifact_format.h"
 #include "runtime/cuda_library.h"
 #include "runtime/engine.h"
@@ -29,13 +30,13 @@ void describe_machine() {
   print_out("binary       abq {}, artifact format up to {}, kernels for: cpu\n", version(),
             proto::kFormatVersion);
   const Result<std::vector<std::string>> devices = runtime::describe_cuda_devices();
-  if (!devices.ok()) {
-    print_out("accelerator  none: {}\n", devices.status().message());
-    return;
-  }
-  for (const std::string& device : *devices) {
-    print_out("accelerator  {} (seen; this version has no kernels for it)\n", device);
-  }
+  if (!devices.ok()) print_out("accelerator  none: {}\n", devices.status().message());
+  if (devices.ok())
+    for (const std::string& device : *devices)
+      print_out("accelerator  {} (seen; this version runs artifacts on the CPU)\n", device);
+  const auto cuda = compute::create_cuda_tensor_device();
+  print_out("learning     {}\n", cuda.ok() ? fmt::format("on {}", (*cuda)->name())
+                                           : "on the CPU: " + cuda.status().message());
 }
 
 // Kernel -> number of steps that run it.

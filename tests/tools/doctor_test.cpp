@@ -11,6 +11,7 @@ TEST_CASE("doctor describes machine and binary") {
   check_contains(field(result.out, "processor"), {"instruction set"});
   check_contains(field(result.out, "memory"), {"free of"});
   check_contains(field(result.out, "binary"), {"artifact format up to", "cpu"});
+  check_contains(field(result.out, "learning"), {"on "});
 }
 
 TEST_CASE("doctor runs the self-test of an artifact") {
