@@ -24,6 +24,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "compute/device.h"
@@ -79,8 +80,13 @@ class TensorDevice {
  public:
   virtual ~TensorDevice() = default;
 
-  // "cpu-avx2", "cuda-sm_90", "reference": what a learned result depends on beside its inputs.
+  // "cpu-avx2", "cuda-sm_90", "reference".
   virtual std::string_view name() const = 0;
+  // All that the last bits of a result depend on beside its inputs, in words: the name, and on CUDA
+  // the card, its multiprocessors and the version of cuBLAS.
+  virtual std::string description() const { return std::string(name()); }
+  // Whether tensors lie in the memory of the host.
+  virtual bool on_host() const = 0;
   // The first failure since the device was made; waits for all work.
   virtual Status status() = 0;
   // Bytes that can still be allocated, those in the device's own pool included.

@@ -38,9 +38,10 @@ ChannelStatistics ChannelCollector::finish() && {
 void divide_channels(ChannelStatistics& statistics, std::span<const float> scales) {
   ABQ_CHECK(statistics.max_abs.size() == scales.size());
   for (size_t c = 0; c < scales.size(); ++c) {
-    statistics.max_abs[c] /= scales[c];
+    statistics.max_abs[c] /= std::fabs(scales[c]);
     statistics.min[c] /= scales[c];
     statistics.max[c] /= scales[c];
+    if (scales[c] < 0) std::swap(statistics.min[c], statistics.max[c]);
     statistics.second_moment[c] /= static_cast<double>(scales[c]) * static_cast<double>(scales[c]);
   }
 }

@@ -20,7 +20,7 @@ class ChannelCollector {
   ChannelStatistics sums_;
 };
 
-// The statistics of x[:, c] / scales[c] from those of x; scales > 0.
+// The statistics of x[:, c] / scales[c] from those of x; a negative scale turns the range around.
 void divide_channels(ChannelStatistics& statistics, std::span<const float> scales);
 
 // max over channels of max|x| over its median over channels; 0 when the median is 0.

@@ -21,6 +21,7 @@ class CpuTensorDevice final : public TensorDevice {
   explicit CpuTensorDevice(CpuIsa isa);
 
   std::string_view name() const override { return name_; }
+  bool on_host() const override { return true; }
   Status status() override { return memory_.status(); }
   int64_t free_bytes() const override { return memory_.free_bytes(); }
   int64_t peak_bytes() const override { return memory_.peak_bytes(); }

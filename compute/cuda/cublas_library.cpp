@@ -60,6 +60,7 @@ Result<CublasFunctions> load() {
   CublasFunctions f;
   const bool complete = find(library, "cublasCreate_v2", f.create) &&
                         find(library, "cublasDestroy_v2", f.destroy) &&
+                        find(library, "cublasGetVersion_v2", f.get_version) &&
                         find(library, "cublasSetStream_v2", f.set_stream) &&
                         find(library, "cublasSetMathMode", f.set_math_mode) &&
                         find(library, "cublasSetWorkspace_v2", f.set_workspace) &&
@@ -112,6 +113,12 @@ Status Cublas::create(const CublasFunctions& functions, cudaStream_t stream) {
       check(functions_->set_workspace(handle_, workspace_, kWorkspaceBytes), "cublasSetWorkspace"));
   // float32 products in float32: the default of cublasSgemm, said aloud. No TF32.
   return check(functions_->set_math_mode(handle_, CUBLAS_DEFAULT_MATH), "cublasSetMathMode");
+}
+
+int Cublas::version() const {
+  int version = 0;
+  static_cast<void>(functions_->get_version(handle_, &version));
+  return version;
 }
 
 // cuBLAS is column-major: it sees every row-major matrix transposed, and

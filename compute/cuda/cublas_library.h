@@ -14,6 +14,7 @@ namespace abq::compute::cuda {
 struct CublasFunctions {
   decltype(&cublasCreate_v2) create = nullptr;
   decltype(&cublasDestroy_v2) destroy = nullptr;
+  decltype(&cublasGetVersion_v2) get_version = nullptr;
   decltype(&cublasSetStream_v2) set_stream = nullptr;
   decltype(&cublasSetMathMode) set_math_mode = nullptr;
   decltype(&cublasSetWorkspace_v2) set_workspace = nullptr;
@@ -51,6 +52,7 @@ class Cublas {
   ~Cublas();
 
   Status create(const CublasFunctions& functions, cudaStream_t stream);
+  int version() const;  // as cuBLAS counts: 130001 is 13.0.1
   Status multiply(const Product& product, const float* a, const float* b, float* c);
   // `count` products of one shape over device arrays of device pointers.
   Status multiply_batched(const Product& product, const float* const* a, const float* const* b,

@@ -91,7 +91,13 @@ Status CudaTensorDevice::open() {
     return device_error("cuda: stream and staging buffers: {}", cudaGetErrorString(error));
   }
   cublas_ = std::make_unique<Cublas>();
-  return cublas_->create(*functions, stream_);
+  ABQ_RETURN_IF_ERROR(cublas_->create(*functions, stream_));
+  cudaDeviceProp properties{};
+  if (error = cudaGetDeviceProperties(&properties, kDevice); error != cudaSuccess)
+    return device_error("cuda: {}", cudaGetErrorString(error));
+  description_ = fmt::format("{}, {}, {} multiprocessors, cuBLAS {}", name_, properties.name,
+                             properties.multiProcessorCount, cublas_->version());
+  return {};
 }
 
 CudaTensorDevice::~CudaTensorDevice() {

@@ -30,6 +30,8 @@ class CudaTensorDevice final : public TensorDevice {
   ~CudaTensorDevice() override;
 
   std::string_view name() const override { return name_; }
+  std::string description() const override { return description_; }
+  bool on_host() const override { return false; }
   Status status() override;
   int64_t free_bytes() const override;
   int64_t peak_bytes() const override { return pool_->peak_bytes(); }
@@ -140,6 +142,7 @@ class CudaTensorDevice final : public TensorDevice {
 
   Status status_;
   std::string name_;
+  std::string description_;
   cudaStream_t stream_ = nullptr;
   std::shared_ptr<BlockPool> pool_;
   std::shared_ptr<void> nowhere_;  // what tensors point to after a failure

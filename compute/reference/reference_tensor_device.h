@@ -15,6 +15,7 @@ namespace abq::compute {
 class ReferenceTensorDevice final : public TensorDevice {
  public:
   std::string_view name() const override { return "reference"; }
+  bool on_host() const override { return true; }
   Status status() override { return memory_.status(); }
   int64_t free_bytes() const override { return memory_.free_bytes(); }
   int64_t peak_bytes() const override { return memory_.peak_bytes(); }

@@ -122,6 +122,7 @@ class BlockEvaluator::Execution {
       } else if (node.op == ir::Op::kAttention) {
         probabilities_.push_back(probabilities(node));
       }
+      release_after(i);
     }
   }
 
@@ -202,7 +203,8 @@ class BlockEvaluator::Execution {
 
   void release_after(size_t index) {
     for (const ir::ValueId operand : evaluator_.block_->nodes[index].operands) {
-      if (evaluator_.last_use_.at(operand) != index) continue;
+      if (evaluator_.last_use_.at(operand) != index || operand == evaluator_.block_->results[0])
+        continue;
       values_.erase(operand);
       std::erase_if(quantized_, [&](const auto& entry) { return entry.first.first == operand; });
     }
@@ -236,10 +238,11 @@ std::vector<Tensor> BlockEvaluator::probabilities(const Tensor& x, const BlockRu
 
 int64_t BlockEvaluator::learning_bytes(int64_t windows, int64_t context) const {
   // A value, its quantized copy and its gradient; transformed weights, quantized weights and the
-  // gradients of both; probabilities of student and teacher, two gradients and a work area.
+  // gradients of both, and the optimizer's copies of what groups learn; probabilities of student
+  // and two teachers, two gradients and a work area.
   constexpr int64_t kPerValue = 3;
-  constexpr int64_t kPerWeight = 4;
-  constexpr int64_t kPerProbability = 5;
+  constexpr int64_t kPerWeight = 5;
+  constexpr int64_t kPerProbability = 6;
   int64_t floats = 0;
   for (const ir::Node& node : block_->nodes) {
     if (node.op == ir::Op::kWeight) continue;

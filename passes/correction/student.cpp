@@ -109,6 +109,9 @@ class Student::WeightGraph {
     if (linear->clip_low >= 0) {
       low = autodiff::sigmoid(tape_, bound_[static_cast<size_t>(linear->clip_low)]);
       high = autodiff::sigmoid(tape_, bound_[static_cast<size_t>(linear->clip_high)]);
+    } else if (!linear->fixed_low.empty()) {
+      low = tape_.constant(linear->fixed_low);
+      high = tape_.constant(linear->fixed_high);
     }
     return autodiff::fake_quantize_weight(tape_, w, low, high,
                                           weight_quantizer(linear->scheme.weights));
@@ -180,15 +183,18 @@ Status Student::add_linears(const ir::Module& module,
     if (block.users(weight).size() != 1)
       return unsupported("{}: its weight {} has more than one reader", node.name,
                          module.weight_name(block, weight));
-    linears_[weight] = {node.name, schemes.at(node.name)};
+    const auto scheme = schemes.find(node.name);
+    if (scheme == schemes.end())
+      return invalid_argument("{} has no scheme; run assign-schemes first", node.name);
+    linears_[weight].name = node.name;
+    linears_[weight].scheme = scheme->second;
   }
   if (options.compensation) add_compensation();
-  if (!options.clips) return {};
   for (auto& [weight, state] : linears_) {
     const quant::WeightSpec& spec = state.scheme.weights;
     // A binary weight has no range to clip.
     if (spec.quantized() && !spec.binary())
-      ABQ_RETURN_IF_ERROR(add_clips(state, weight, options.clip_start));
+      ABQ_RETURN_IF_ERROR(add_clips(state, weight, options));
   }
   return {};
 }
@@ -208,29 +214,45 @@ void Student::add_compensation() {
   }
 }
 
-Status Student::add_clips(LinearState& state, ir::ValueId weight, quant::ClipStart start) {
-  compute::TensorDevice& device = evaluator_->device();
-  autodiff::Tape tape(device);
-  const Tensor w = WeightGraph(*this, tape, false).transformed(weight)->value;
-  const quant::WeightSpec& spec = state.scheme.weights;
-  const int64_t groups = spec.groups(w.cols());
-  std::vector<float> low(static_cast<size_t>(w.rows() * groups), kWideClip);
-  std::vector<float> high = low;
-  if (start == quant::ClipStart::kSearch) {
-    std::vector<float> values(static_cast<size_t>(w.size()));
-    device.download(w, values);
-    ABQ_RETURN_IF_ERROR(device.status());
-    const std::vector<quant::ClipRatio> found =
-        quant::search_clips({values.data(), w.rows(), w.cols()}, spec);
+Status Student::add_clips(LinearState& state, ir::ValueId weight, const StudentOptions& options) {
+  std::vector<quant::ClipRatio> found;
+  if (options.clip_start == quant::ClipStart::kSearch) {
+    ABQ_ASSIGN_OR_RETURN(found, search_clips(state, weight));
+  }
+  const int64_t rows = evaluator_->weight(weight).rows();
+  const int64_t groups = state.scheme.weights.groups(evaluator_->weight(weight).cols());
+  const auto count = static_cast<size_t>(rows * groups);
+  if (options.clips) {
+    std::vector<float> low(count, kWideClip);
+    std::vector<float> high(count, kWideClip);
     for (size_t i = 0; i < found.size(); ++i) {
       low[i] = logit(std::min(found[i].low, sigmoid(kWideClip)));
       high[i] = logit(std::min(found[i].high, sigmoid(kWideClip)));
     }
+    const auto kind = StudentParameter::Kind::kClip;
+    state.clip_low = add_parameter("clip_low " + state.name, kind, low, rows, groups);
+    state.clip_high = add_parameter("clip_high " + state.name, kind, high, rows, groups);
+  } else if (!found.empty()) {
+    std::vector<float> low(count);
+    std::vector<float> high(count);
+    for (size_t i = 0; i < found.size(); ++i) {
+      low[i] = found[i].low;
+      high[i] = found[i].high;
+    }
+    state.fixed_clips = std::move(found);
+    state.fixed_low = evaluator_->device().upload(low, rows, groups);
+    state.fixed_high = evaluator_->device().upload(high, rows, groups);
   }
-  const auto kind = StudentParameter::Kind::kClip;
-  state.clip_low = add_parameter("clip_low " + state.name, kind, low, w.rows(), groups);
-  state.clip_high = add_parameter("clip_high " + state.name, kind, high, w.rows(), groups);
   return {};
+}
+
+Result<std::vector<quant::ClipRatio>> Student::search_clips(const LinearState& state,
+                                                            ir::ValueId weight) const {
+  const Tensor w = transformed_weight(weight);
+  std::vector<float> values(static_cast<size_t>(w.size()));
+  evaluator_->device().download(w, values);
+  ABQ_RETURN_IF_ERROR(evaluator_->device().status());
+  return quant::search_clips({values.data(), w.rows(), w.cols()}, state.scheme.weights);
 }
 
 Student::Pass Student::run(autodiff::Tape& tape, const Tensor& x, int64_t context,
@@ -249,15 +271,9 @@ Student::Pass Student::run(autodiff::Tape& tape, const Tensor& x, int64_t contex
   return pass;
 }
 
-std::map<ir::ValueId, Tensor> Student::transformed_weights() const {
+Tensor Student::transformed_weight(ir::ValueId weight) const {
   autodiff::Tape tape(evaluator_->device());
-  WeightGraph graph(*this, tape, false);
-  std::map<ir::ValueId, Tensor> weights;
-  for (const auto& [weight, uses] : uses_)
-    weights[weight] = graph.transformed(weight)->value;
-  for (const auto& [weight, state] : linears_)
-    if (state.left >= 0) weights[weight] = graph.transformed(weight)->value;
-  return weights;
+  return WeightGraph(*this, tape, false).transformed(weight)->value;
 }
 
 }  // namespace abq::passes

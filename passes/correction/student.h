@@ -36,7 +36,7 @@ struct StudentParameter {
 struct StudentOptions {
   bool scales = true;
   bool relative_scales = true;
-  bool clips = true;
+  bool clips = true;  // false: clip factors stay what clip_start says, and wide means unclipped
   bool compensation = false;
   quant::ClipStart clip_start = quant::ClipStart::kWide;
 };
@@ -77,8 +77,11 @@ class Student {
   struct LinearState {
     std::string name;
     quant::Scheme scheme;
-    int clip_low = -1;  // indices into parameters_; -1 = none
+    int clip_low = -1;  // indices into parameters_; -1 = not learned
     int clip_high = -1;
+    std::vector<quant::ClipRatio> fixed_clips;  // not learned; empty = unclipped
+    compute::Tensor fixed_low;
+    compute::Tensor fixed_high;
     int left = -1;  // compensation: a [1, N] and b [1, K]
     int right = -1;
   };
@@ -95,13 +98,16 @@ class Student {
   void add_scales(std::vector<ScaleSite> sites, bool relative);
   Status add_linears(const ir::Module& module, const std::map<std::string, quant::Scheme>& schemes,
                      const StudentOptions& options);
-  Status add_clips(LinearState& state, ir::ValueId weight, quant::ClipStart start);
+  Status add_clips(LinearState& state, ir::ValueId weight, const StudentOptions& options);
+  Result<std::vector<quant::ClipRatio>> search_clips(const LinearState& state,
+                                                     ir::ValueId weight) const;
+  std::vector<quant::ClipRatio> clip_factors(const LinearState& state, ir::ValueId weight) const;
   void add_compensation();
 
   // The graph of one weight on a tape.
   class WeightGraph;
-  // Weights that scales or compensation change, in floats.
-  std::map<ir::ValueId, compute::Tensor> transformed_weights() const;
+  // A weight with its scales and compensation, in floats; itself where it has neither.
+  compute::Tensor transformed_weight(ir::ValueId weight) const;
 
   const autodiff::BlockEvaluator* evaluator_;
   std::vector<StudentParameter> parameters_;

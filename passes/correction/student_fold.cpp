@@ -1,6 +1,7 @@
 // What a student leaves behind: its learned state, and the block's weights once they are folded.
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "passes/correction/student.h"
 #include "passes/layers.h"
@@ -46,35 +47,45 @@ Status Student::set(const std::vector<LearnedTensor>& tensors) {
 
 Status Student::fold(ir::Module& module, ir::Block& block, PassContext& context) const {
   compute::TensorDevice& device = evaluator_->device();
-  std::map<ir::ValueId, std::vector<float>> folded;
-  for (const auto& [weight, value] : transformed_weights())
-    folded[weight] = download(device, value);
+  std::set<ir::ValueId> changed;
+  for (const auto& [weight, uses] : uses_)
+    changed.insert(weight);
   for (const auto& [weight, state] : linears_) {
-    if (state.clip_low < 0) continue;
-    const auto factors = [&](int index) {
-      return download(device, device.sigmoid(parameters_[static_cast<size_t>(index)].value));
-    };
-    const std::vector<float> low = factors(state.clip_low);
-    const std::vector<float> high = factors(state.clip_high);
-    std::vector<quant::ClipRatio>& clips = context.layer_clips[state.name];
-    for (size_t i = 0; i < low.size(); ++i)
-      clips.push_back({low[i], high[i]});
+    if (state.left >= 0) changed.insert(weight);
+    const quant::WeightSpec& spec = state.scheme.weights;
+    if (spec.quantized() && !spec.binary())
+      context.layer_clips[state.name] = clip_factors(state, weight);
   }
-  for (size_t i = 0; i < sites_.size(); ++i) {
-    std::vector<float> scales = site_scales(i);
-    // Statistics are of magnitudes and ranges; a negative scale turns the range around.
-    for (float& value : scales)
-      value = std::fabs(value);
-    divide_statistics(block, sites_[i], scales, context.input_statistics);
-  }
-  ABQ_RETURN_IF_ERROR(device.status());
-  for (const auto& [weight, values] : folded) {
+  for (size_t i = 0; i < sites_.size(); ++i)
+    divide_statistics(block, sites_[i], site_scales(i), context.input_statistics);
+  // One weight at a time: at 7B each of them is 180 MB in floats.
+  for (const ir::ValueId weight : changed) {
+    const std::vector<float> values = download(device, transformed_weight(weight));
+    ABQ_RETURN_IF_ERROR(device.status());
     if (const auto bad = first_non_finite(values))
       return internal_error("{}: element {} is {} after folding", module.weight_name(block, weight),
                             *bad, values[*bad]);
     module.replace_weight(block, weight, ir::make_f32_tensor(block.type(weight).shape, values));
   }
-  return {};
+  return device.status();
+}
+
+std::vector<quant::ClipRatio> Student::clip_factors(const LinearState& state,
+                                                    ir::ValueId weight) const {
+  if (!state.fixed_clips.empty()) return state.fixed_clips;
+  compute::TensorDevice& device = evaluator_->device();
+  const Tensor& w = evaluator_->weight(weight);
+  std::vector<quant::ClipRatio> clips(
+      static_cast<size_t>(w.rows() * state.scheme.weights.groups(w.cols())));
+  if (state.clip_low < 0) return clips;  // unclipped
+  const auto factors = [&](int index) {
+    return download(device, device.sigmoid(parameters_[static_cast<size_t>(index)].value));
+  };
+  const std::vector<float> low = factors(state.clip_low);
+  const std::vector<float> high = factors(state.clip_high);
+  for (size_t i = 0; i < clips.size(); ++i)
+    clips[i] = {low[i], high[i]};
+  return clips;
 }
 
 std::vector<float> Student::site_scales(size_t site) const {
@@ -96,9 +107,10 @@ Result<std::vector<quant::ScaleReport>> Student::scale_report() const {
 }
 
 Result<double> Student::compensation_norm() const {
+  compute::TensorDevice& device = evaluator_->device();
   const auto norm = [&](const Tensor& x) {
     double sum = 0;
-    for (const float v : download(evaluator_->device(), x))
+    for (const float v : download(device, x))
       sum += static_cast<double>(v) * static_cast<double>(v);
     return std::sqrt(sum);
   };
@@ -106,11 +118,15 @@ Result<double> Student::compensation_norm() const {
   double weights = 0;
   for (const auto& [weight, state] : linears_) {
     if (state.left < 0) continue;
-    product += norm(parameters_[static_cast<size_t>(state.left)].value) *
-               norm(parameters_[static_cast<size_t>(state.right)].value);
-    weights += norm(evaluator_->weight(weight));
+    const Tensor& a = parameters_[static_cast<size_t>(state.left)].value;
+    const Tensor& b = parameters_[static_cast<size_t>(state.right)].value;
+    product += norm(a) * norm(b);
+    // What the vectors are added to: the weight with its scales.
+    const Tensor minus_a = device.filled(a.rows(), a.cols(), 0.0f);
+    device.accumulate(minus_a, a, -1.0f);
+    weights += norm(device.affine_weight(transformed_weight(weight), {}, {}, minus_a, b));
   }
-  ABQ_RETURN_IF_ERROR(evaluator_->device().status());
+  ABQ_RETURN_IF_ERROR(device.status());
   return weights > 0 ? product / weights : 0.0;
 }
 

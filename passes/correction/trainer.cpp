@@ -37,25 +37,22 @@ std::vector<int64_t> shuffled(int64_t count, uint64_t seed, int64_t epoch) {
   return order;
 }
 
-int64_t fitting_micro_batch(const autodiff::BlockEvaluator& evaluator, int64_t batch,
-                            int64_t context) {
-  const int64_t free = evaluator.device().free_bytes();
-  while (batch > 1 && evaluator.learning_bytes(batch, context) > free)
-    batch = (batch + 1) / 2;
-  return batch;
-}
-
 }  // namespace
 
 Trainer::Trainer(const autodiff::BlockEvaluator& evaluator, const WindowBatches& batches,
-                 const quant::CorrectionSettings& settings, uint64_t seed)
+                 const quant::CorrectionSettings& settings, int64_t micro_batch, uint64_t seed)
     : evaluator_(evaluator),
       batches_(batches),
       settings_(settings),
       seed_(seed),
-      micro_batch_(settings.micro_batch > 0
-                       ? settings.micro_batch
-                       : fitting_micro_batch(evaluator, settings.batch, batches.context())) {}
+      micro_batch_(micro_batch) {}
+
+int64_t fitting_micro_batch(const autodiff::BlockEvaluator& evaluator, int64_t batch,
+                            int64_t context, int64_t memory) {
+  while (batch > 1 && evaluator.learning_bytes(batch, context) > memory)
+    batch = (batch + 1) / 2;
+  return batch;
+}
 
 // Everything a step changes.
 struct Trainer::OptimizerState {
@@ -78,45 +75,85 @@ struct Trainer::OptimizerState {
   const Tensor& variance(size_t i) const { return tensors[2 * parameters + i]; }
 };
 
-Status Trainer::train(Student& student, quant::BlockReport& report,
-                      const EpochDone& epoch_done) const {
-  if (student.parameters().empty()) return {};
+Result<BlockQuality> Trainer::train(Student& student, quant::BlockReport& report,
+                                    const EpochDone& epoch_done) const {
+  ABQ_ASSIGN_OR_RETURN(const BlockQuality start, evaluate(student));
+  if (student.parameters().empty()) return start;
+  if (!std::isfinite(start.losses.total)) {
+    report.events.push_back("the loss is not finite where learning starts; nothing learned");
+    return start;
+  }
   compute::TensorDevice& device = evaluator_.device();
   OptimizerState state(device, student);
-  std::vector<Tensor> last_good = copies(device, state.tensors);
-  std::vector<Tensor> best = copies(device, state.values());
-  double best_loss = std::numeric_limits<double>::infinity();
+  const std::vector<Tensor> first = copies(device, state.values());
+  std::vector<Tensor> lowest = copies(device, state.values());
+  ABQ_RETURN_IF_ERROR(run_epochs(student, state, lowest, report, epoch_done));
+
+  // The mean over an epoch is of moving parameters: what counts is a loss over all windows.
+  BlockQuality best = start;
+  std::vector<Tensor> best_values = first;
+  for (const std::vector<Tensor>& candidate : {copies(device, state.values()), lowest}) {
+    restore(device, state.values(), candidate);
+    ABQ_ASSIGN_OR_RETURN(const BlockQuality quality, evaluate(student));
+    if (!(quality.losses.total < best.losses.total)) continue;
+    best = quality;
+    best_values = candidate;
+  }
+  restore(device, state.values(), best_values);
+  ABQ_RETURN_IF_ERROR(device.status());
+  return best;
+}
+
+// A state is known to be good once an epoch that began with it had finite losses: the last step of
+// an epoch is not in that epoch's losses.
+Status Trainer::run_epochs(Student& student, OptimizerState& state, std::vector<Tensor>& lowest,
+                           quant::BlockReport& report, const EpochDone& epoch_done) const {
+  compute::TensorDevice& device = evaluator_.device();
+  struct Checkpoint {
+    std::vector<Tensor> tensors;
+    int64_t steps = 0;
+    int64_t epoch = 0;
+  };
+  Checkpoint good = {copies(device, state.tensors), 0, 0};
+  Checkpoint before = {copies(device, state.tensors), 0, 0};
+  double lowest_loss = std::numeric_limits<double>::infinity();
   double rate_factor = 1;
   int recoveries = 0;
   for (int64_t index = 0; index < settings_.epochs;) {
-    const int64_t steps_before = state.steps;
+    restore(device, before.tensors, state.tensors);
+    before.steps = state.steps;
+    before.epoch = index;
     ABQ_ASSIGN_OR_RETURN(const quant::LossParts losses, epoch(student, state, index, rate_factor));
-    if (!std::isfinite(losses.total)) {
-      restore(device, state.tensors, last_good);
-      state.steps = steps_before;
-      if (recoveries == kMaxRecoveries) {
-        report.events.push_back(fmt::format(
-            "epoch {}: the loss is not finite after {} recoveries; stopped", index, recoveries));
-        break;
+    if (std::isfinite(losses.total)) {
+      restore(device, good.tensors, before.tensors);
+      good.steps = before.steps;
+      good.epoch = before.epoch;
+      if (losses.total < lowest_loss) {
+        lowest_loss = losses.total;
+        restore(device, lowest, state.values());
       }
-      ++recoveries;
-      rate_factor /= 2;
-      report.events.push_back(fmt::format(
-          "epoch {}: the loss is not finite; went back to its start with {} of the rates", index,
-          rate_factor));
+      report.epochs.push_back(losses);
+      if (epoch_done) epoch_done(index, losses);
+      ++index;
       continue;
     }
-    restore(device, last_good, state.tensors);
-    if (losses.total < best_loss) {
-      best_loss = losses.total;
-      restore(device, best, state.values());
+    restore(device, state.tensors, good.tensors);
+    state.steps = good.steps;
+    if (recoveries == kMaxRecoveries) {
+      report.events.push_back(fmt::format(
+          "epoch {}: the loss is not finite after {} recoveries; stopped", index, recoveries));
+      return {};
     }
-    report.epochs.push_back(losses);
-    if (epoch_done) epoch_done(index, losses);
-    ++index;
+    ++recoveries;
+    rate_factor /= 2;
+    report.events.push_back(
+        fmt::format("epoch {}: the loss is not finite; went back to the start of epoch {} with {} "
+                    "of the rates",
+                    index, good.epoch, rate_factor));
+    index = good.epoch;
+    report.epochs.resize(static_cast<size_t>(index));
   }
-  restore(device, state.values(), best);
-  return device.status();
+  return {};
 }
 
 Result<quant::LossParts> Trainer::epoch(Student& student, OptimizerState& state, int64_t index,

@@ -15,24 +15,26 @@ namespace abq::passes {
 // Losses and attention divergence over all windows.
 using BlockQuality = LossSums::Values;
 
+// The most windows of a batch that learn within `memory` bytes, by halving; at least 1.
+int64_t fitting_micro_batch(const autodiff::BlockEvaluator& evaluator, int64_t batch,
+                            int64_t context, int64_t memory);
+
 class Trainer {
  public:
   // How far training has come: after each epoch.
   using EpochDone = std::function<void(int64_t epoch, const quant::LossParts& losses)>;
 
-  // `seed` decides the order of windows. The batches, the evaluator and the settings outlive the
-  // trainer.
+  // `micro_batch` windows go through the block at a time; `seed` decides the order of windows. The
+  // batches, the evaluator and the settings outlive the trainer.
   Trainer(const autodiff::BlockEvaluator& evaluator, const WindowBatches& batches,
-          const quant::CorrectionSettings& settings, uint64_t seed);
+          const quant::CorrectionSettings& settings, int64_t micro_batch, uint64_t seed);
 
-  // Windows that go through the block at a time: the recipe's, or the whole batch, halved until it
-  // fits the device's free memory.
-  int64_t micro_batch() const { return micro_batch_; }
-
-  // Leaves the student in the state with the lowest mean loss over an epoch; the curve and events
-  // go to the report. A loss that is not finite goes back to the last good epoch with half the
-  // rates, at most kMaxRecoveries times; then the best state so far stands.
-  Status train(Student& student, quant::BlockReport& report, const EpochDone& epoch_done) const;
+  // Leaves the student in the best of three states by its loss over all windows: as it came, after
+  // the last epoch, after the epoch with the lowest mean loss; returns that state's quality. The
+  // curve and events go to the report. A loss that is not finite goes back to the last good state
+  // with half the rates, at most kMaxRecoveries times; then the states so far stand.
+  Result<BlockQuality> train(Student& student, quant::BlockReport& report,
+                             const EpochDone& epoch_done) const;
   static constexpr int kMaxRecoveries = 3;
 
   // Forward only.
@@ -42,6 +44,8 @@ class Trainer {
   struct OptimizerState;
 
   // The float probabilities are needed for their loss, or (`measured`) to be reported.
+  Status run_epochs(Student& student, OptimizerState& state, std::vector<compute::Tensor>& lowest,
+                    quant::BlockReport& report, const EpochDone& epoch_done) const;
   LossTargets targets(const WindowBatch& batch, bool measured) const;
   Result<quant::LossParts> epoch(Student& student, OptimizerState& state, int64_t index,
                                  double rate_factor) const;
