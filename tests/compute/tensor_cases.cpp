@@ -46,6 +46,14 @@ Results pair(const TensorPair& p) {
   return {p.first, p.second};
 }
 
+using Shapes = std::vector<std::pair<int64_t, int64_t>>;
+
+Shapes with_long_rows(Shapes shapes) {
+  const Shapes wide = long_row_shapes();
+  shapes.insert(shapes.end(), wide.begin(), wide.end());
+  return shapes;
+}
+
 }  // namespace
 
 HostMatrix random_matrix(int64_t rows, int64_t cols, uint64_t seed, double scale) {
@@ -54,6 +62,35 @@ HostMatrix random_matrix(int64_t rows, int64_t cols, uint64_t seed, double scale
 
 double steps_of_sum(int64_t terms) {
   return 2.0 * std::sqrt(static_cast<double>(terms)) + 4.0;
+}
+
+std::vector<std::pair<int64_t, int64_t>> long_row_shapes() {
+  return {{3, 2048}, {3, 4096}, {3, 11008}, {3, 16388}};
+}
+
+TensorCase on_unaligned_views(const TensorCase& aligned) {
+  TensorCase shifted = aligned;
+  shifted.name += " on unaligned views";
+  for (HostMatrix& x : shifted.inputs) {
+    if (x.rows == 0) continue;
+    x.values.insert(x.values.begin(), 1e6f);  // who reads it will be seen
+    x.cols = x.rows * x.cols + 1;
+    x.rows = 1;
+  }
+  shifted.run = [aligned](TensorDevice& device, Tensors tensors) -> Results {
+    Results views(tensors.begin(), tensors.end());
+    for (size_t i = 0; i < views.size(); ++i) {
+      const HostMatrix& x = aligned.inputs[i];
+      if (!views[i].empty()) views[i] = views[i].view(1, x.rows, x.cols);
+    }
+    return aligned.run(device, views);
+  };
+  return shifted;
+}
+
+void add_unaligned(std::vector<TensorCase>& cases, size_t first) {
+  for (size_t i = first, end = cases.size(); i < end; ++i)
+    cases.push_back(on_unaligned_views(cases[i]));
 }
 
 std::vector<TensorCase> product_cases() {
@@ -84,7 +121,8 @@ std::vector<TensorCase> product_cases() {
 std::vector<TensorCase> elementwise_cases() {
   std::vector<TensorCase> cases;
   for (const auto& [rows, cols] :
-       std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {5, 7}, {70, 517}}) {
+       std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {5, 7}, {70, 517}, {12, 64}}) {
+    const size_t first = cases.size();
     const HostMatrix a = random_matrix(rows, cols, 1, 2.0), b = random_matrix(rows, cols, 2);
     const HostMatrix c = random_matrix(rows, cols, 3);
     const auto add = [&](const char* name, double steps, auto run) {
@@ -115,6 +153,7 @@ std::vector<TensorCase> elementwise_cases() {
         [](D d, Tensors x) -> Results { return {d.negative_log_abs(x[0])}; });
     add("negative_log_abs_backward", 2,
         [](D d, Tensors x) -> Results { return {d.negative_log_abs_backward(x[0], x[1])}; });
+    if (cols % 4 == 0) add_unaligned(cases, first);
   }
   return cases;
 }
@@ -122,8 +161,8 @@ std::vector<TensorCase> elementwise_cases() {
 std::vector<TensorCase> row_cases() {
   std::vector<TensorCase> cases;
   using D = TensorDevice&;
-  for (const auto& [rows, cols] :
-       std::vector<std::pair<int64_t, int64_t>>{{1, 3}, {5, 100}, {200, 517}}) {
+  for (const auto& [rows, cols] : with_long_rows({{1, 3}, {5, 100}, {200, 517}})) {
+    const size_t first = cases.size();
     const HostMatrix x = random_matrix(rows, cols, 1, 3.0), dy = random_matrix(rows, cols, 2);
     const HostMatrix weight = random_matrix(1, cols, 3);
     // Sums over a row, then (the weight's gradient) over the rows.
@@ -143,6 +182,7 @@ std::vector<TensorCase> row_cases() {
            const Tensor y = d.column_statistics(t[0]);
            return {y.row_range(0, 1), y.row_range(1, 1), y.row_range(2, 1)};
          }});
+    if (rows == 5) add_unaligned(cases, first);
   }
   for (const int64_t head_dim : {2, 6, 64}) {
     const int64_t context = 30, rows = 4 * context, cols = 3 * head_dim;
@@ -155,6 +195,8 @@ std::vector<TensorCase> row_cases() {
                        }});
     }
   }
+  add_unaligned(cases, cases.size() - 1);
+  const size_t first = cases.size();
   cases.push_back({"repeat", {random_matrix(1, 6 * 7, 5)}, 0, [](D d, Tensors t) -> Results {
                      return {d.repeat(t[0], 7, 3), d.repeat(t[0], 42, 2), d.repeat(t[0], 1, 5)};
                    }});
@@ -162,6 +204,11 @@ std::vector<TensorCase> row_cases() {
       {"repeat_backward", {random_matrix(1, 6 * 7 * 3, 5)}, 3, [](D d, Tensors t) -> Results {
          return {d.repeat_backward(t[0], 7, 3), d.repeat_backward(t[0], 1, 2)};
        }});
+  cases.push_back(
+      {"repeat of whole vectors", {random_matrix(6, 8, 5)}, 3, [](D d, Tensors t) -> Results {
+         return {d.repeat(t[0], 8, 3), d.repeat_backward(t[0], 8, 3)};
+       }});
+  add_unaligned(cases, first);
   return cases;
 }
 
@@ -211,8 +258,8 @@ std::vector<TensorCase> attention_cases() {
 std::vector<TensorCase> loss_cases() {
   std::vector<TensorCase> cases;
   using D = TensorDevice&;
-  for (const auto& [rows, cols] :
-       std::vector<std::pair<int64_t, int64_t>>{{1, 3}, {7, 100}, {90, 517}}) {
+  for (const auto& [rows, cols] : with_long_rows({{1, 3}, {7, 100}, {90, 517}})) {
+    const size_t first = cases.size();
     HostMatrix y = random_matrix(rows, cols, 1), t = random_matrix(rows, cols, 2);
     for (size_t i = 0; i < y.values.size(); ++i)
       y.values[i] = t.values[i] + 0.3f * y.values[i];
@@ -234,11 +281,13 @@ std::vector<TensorCase> loss_cases() {
     add("mean_squared_error_backward", [](D d, Tensors x) -> Results {
       return {d.mean_squared_error_backward(x[0], x[1], x[2])};
     });
+    if (rows == 7) add_unaligned(cases, first);
   }
   // Narrow rows, and wide ones with probabilities below the floor, whose gradients hide others.
   for (const float spread : {1.0f, 6.0f}) {
-    for (const int64_t context : {1, 13, 150}) {
-      const int64_t rows = 3 * context;
+    for (const int64_t context : {1, 13, 150, 200, 1024}) {
+      const int64_t rows = (context < 1024 ? 3 : 1) * context;
+      const size_t first = cases.size();
       const std::vector<HostMatrix> inputs = {random_probabilities(rows, context, spread, 3),
                                               random_probabilities(rows, context, spread, 4),
                                               HostMatrix{1, 1, {0.6f}}};
@@ -250,6 +299,7 @@ std::vector<TensorCase> loss_cases() {
                        [](D d, Tensors x) -> Results {
                          return {d.symmetric_divergence_backward(x[0], x[1], x[2])};
                        }});
+      if (context == 200) add_unaligned(cases, first);
     }
   }
   return cases;

@@ -5,6 +5,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "compute/tensor_device.h"
@@ -22,6 +23,10 @@ HostMatrix random_matrix(int64_t rows, int64_t cols, uint64_t seed, double scale
 
 double steps_of_sum(int64_t terms);
 
+// [3, columns]: as wide as the rows of models, one for each way in which a device lays a long row
+// on its threads, and one that is longer than all of them (CUDA: more than 16384 columns).
+std::vector<std::pair<int64_t, int64_t>> long_row_shapes();
+
 struct TensorCase {
   std::string name;
   std::vector<HostMatrix> inputs;
@@ -31,6 +36,12 @@ struct TensorCase {
   double steps = 0;
   std::function<std::vector<Tensor>(TensorDevice&, std::span<const Tensor>)> run;
 };
+
+// The same case on inputs that begin one element into their memory, so that no vector access is
+// aligned.
+TensorCase on_unaligned_views(const TensorCase& aligned);
+// Adds the cases from `first` on once more, on unaligned views.
+void add_unaligned(std::vector<TensorCase>& cases, size_t first);
 
 std::vector<TensorCase> product_cases();
 std::vector<TensorCase> elementwise_cases();

@@ -51,8 +51,14 @@ std::vector<TensorCase> token_quantizer_cases() {
   };
   std::vector<TensorCase> cases;
   using D = TensorDevice&;
-  for (const Shape& s : {Shape{1, 5, 5, 4}, Shape{9, 90, 90, 1}, Shape{70, 517, 517, 8},
-                         Shape{33, 96, 32, 4}, Shape{40, 105, 7, 2}, Shape{6, 384, 384, 6}}) {
+  std::vector<Shape> shapes = {{1, 5, 5, 4},    {9, 90, 90, 1},  {70, 517, 517, 8},
+                               {33, 96, 32, 4}, {40, 105, 7, 2}, {6, 384, 384, 6}};
+  for (const auto& [rows, cols] : long_row_shapes()) {
+    shapes.push_back({rows, cols, cols, 4});
+    shapes.push_back({rows, cols, cols, 8});
+  }
+  for (const Shape& s : shapes) {
+    const size_t first = cases.size();
     HostMatrix x = random_matrix(s.rows, s.cols, 1, 3.0);
     add_special_rows(x);
     const WeightQuantizer quantizer{.levels = 1 << s.bits, .group_size = s.segment};
@@ -71,49 +77,71 @@ std::vector<TensorCase> token_quantizer_cases() {
         {"fake_quantize_tokens_backward" + name, {x, dy}, steps, [=](D d, Tensors t) -> Results {
            return {d.fake_quantize_tokens_backward(t[0], bits, segment, t[1])};
          }});
+    if (s.cols == 384) add_unaligned(cases, first);
   }
   return cases;
 }
 
+namespace {
+
+void add_weight_quantizer_cases(std::vector<TensorCase>& cases, int64_t rows, int64_t cols,
+                                const WeightQuantizer& quantizer, bool clipped) {
+  using D = TensorDevice&;
+  const int64_t groups = quantizer.group_size == 0 ? 1 : cols / quantizer.group_size;
+  HostMatrix w = random_matrix(rows, cols, 1, 0.1);
+  add_special_rows(w);
+  const HostMatrix low = clipped ? factors(rows, groups, 2) : HostMatrix{};
+  const HostMatrix high = clipped ? factors(rows, groups, 3) : HostMatrix{};
+  move_off_boundaries(w, low, high, quantizer);
+  const std::string name =
+      fmt::format(" [{}, {}] {} of {}{}", rows, cols, static_cast<int>(quantizer.kind),
+                  quantizer.levels, clipped ? " clipped" : "");
+  // A binary scale is a mean over the group.
+  const int64_t length = cols / groups;
+  const double forward =
+      quantizer.kind == WeightQuantizer::Kind::kBinary ? steps_of_sum(length) : 4;
+  cases.push_back(
+      {"fake_quantize_weight" + name, {w, low, high}, forward, [=](D d, Tensors t) -> Results {
+         return {d.fake_quantize_weight(t[0], t[1], t[2], quantizer)};
+       }});
+  cases.push_back({"fake_quantize_weight_backward" + name,
+                   {w, low, high, random_matrix(rows, cols, 4)},
+                   steps_of_sum(length) + 0.25 * quantizer.levels,
+                   [=](D d, Tensors t) -> Results {
+                     const WeightGradient g =
+                         d.fake_quantize_weight_backward(t[0], t[1], t[2], quantizer, t[3]);
+                     CHECK(g.clip_low.empty() == t[1].empty());
+                     CHECK(g.clip_high.empty() == t[1].empty());
+                     return {g.w, g.clip_low, g.clip_high};
+                   }});
+}
+
+}  // namespace
+
 std::vector<TensorCase> weight_quantizer_cases() {
   using Kind = WeightQuantizer::Kind;
   std::vector<TensorCase> cases;
-  using D = TensorDevice&;
   const WeightQuantizer quantizers[] = {
       {Kind::kAsymmetric, 16, 15, 8, 0}, {Kind::kAsymmetric, 4, 3, 2, 32},
       {Kind::kAsymmetric, 5, 4, 2, 0},   {Kind::kAsymmetric, 256, 255, 128, 64},
       {Kind::kSymmetric, 16, 15, 8, 0},  {Kind::kSymmetric, 5, 4, 2, 32},
       {Kind::kBinary, 2, 1, 0, 0},       {Kind::kBinary, 2, 1, 0, 64}};
   for (const WeightQuantizer& quantizer : quantizers) {
-    const int64_t rows = 70, cols = quantizer.group_size == 0 ? 251 : 192;
-    const int64_t groups = quantizer.group_size == 0 ? 1 : cols / quantizer.group_size;
+    const int64_t cols = quantizer.group_size == 0 ? 251 : 192;
     for (const bool clipped : {false, true}) {
       // Half an odd number of steps: the unclipped extreme itself lies on a rounding boundary.
       if (!clipped && quantizer.kind == Kind::kSymmetric && quantizer.steps % 2 == 1) continue;
-      HostMatrix w = random_matrix(rows, cols, 1, 0.1);
-      add_special_rows(w);
-      const HostMatrix low = clipped ? factors(rows, groups, 2) : HostMatrix{};
-      const HostMatrix high = clipped ? factors(rows, groups, 3) : HostMatrix{};
-      move_off_boundaries(w, low, high, quantizer);
-      const std::string name = fmt::format(" {} of {}{}", static_cast<int>(quantizer.kind),
-                                           quantizer.levels, clipped ? " clipped" : "");
-      // A binary scale is a mean over the group.
-      const int64_t length = cols / groups;
-      const double forward = quantizer.kind == Kind::kBinary ? steps_of_sum(length) : 4;
-      cases.push_back(
-          {"fake_quantize_weight" + name, {w, low, high}, forward, [=](D d, Tensors t) -> Results {
-             return {d.fake_quantize_weight(t[0], t[1], t[2], quantizer)};
-           }});
-      cases.push_back({"fake_quantize_weight_backward" + name,
-                       {w, low, high, random_matrix(rows, cols, 4)},
-                       steps_of_sum(length) + 0.25 * quantizer.levels,
-                       [=](D d, Tensors t) -> Results {
-                         const WeightGradient g =
-                             d.fake_quantize_weight_backward(t[0], t[1], t[2], quantizer, t[3]);
-                         CHECK(g.clip_low.empty() == t[1].empty());
-                         CHECK(g.clip_high.empty() == t[1].empty());
-                         return {g.w, g.clip_low, g.clip_high};
-                       }});
+      const size_t first = cases.size();
+      add_weight_quantizer_cases(cases, 70, cols, quantizer, clipped);
+      if (cols % 4 == 0) add_unaligned(cases, first);
+    }
+  }
+  for (const auto& [rows, cols] : long_row_shapes()) {
+    for (const WeightQuantizer& quantizer : {WeightQuantizer{Kind::kAsymmetric, 16, 15, 8, 0},
+                                             WeightQuantizer{Kind::kSymmetric, 17, 16, 8, 0},
+                                             WeightQuantizer{Kind::kBinary, 2, 1, 0, 0}}) {
+      for (const bool clipped : {false, true})
+        add_weight_quantizer_cases(cases, rows, cols, quantizer, clipped);
     }
   }
   return cases;
@@ -122,7 +150,10 @@ std::vector<TensorCase> weight_quantizer_cases() {
 std::vector<TensorCase> affine_cases() {
   std::vector<TensorCase> cases;
   using D = TensorDevice&;
-  for (const auto& [rows, cols] : std::vector<std::pair<int64_t, int64_t>>{{3, 5}, {130, 301}}) {
+  std::vector<std::pair<int64_t, int64_t>> shapes = long_row_shapes();
+  shapes.insert(shapes.begin(), {{3, 5}, {130, 301}, {130, 300}});
+  for (const auto& [rows, cols] : shapes) {
+    const size_t first = cases.size();
     for (int present = 0; present < 8; ++present) {
       const auto vector = [&](int bit, int64_t size, uint64_t seed) {
         return (present & bit) != 0 ? random_matrix(1, size, seed) : HostMatrix{};
@@ -143,6 +174,7 @@ std::vector<TensorCase> affine_cases() {
                          return {g.w, g.row_scale, g.column_scale, g.a, g.b};
                        }});
     }
+    if (cols == 300) add_unaligned(cases, first);
   }
   return cases;
 }
