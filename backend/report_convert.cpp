@@ -69,6 +69,7 @@ void to_proto(const quant::BlockReport& block, proto::BlockReport* out) {
   to_proto(block.rounding, out->mutable_rounding());
   to_proto(block.learned, out->mutable_learned());
   out->set_learned_kept(block.learned_kept);
+  out->set_micro_batch(static_cast<int32_t>(block.micro_batch));
   for (const quant::ScaleReport& scale : block.scales) {
     proto::ScaleReport* added = out->add_scales();
     added->set_site(scale.site);
@@ -91,6 +92,7 @@ quant::BlockReport from_proto(const proto::BlockReport& block) {
   out.rounding = from_proto(block.rounding());
   out.learned = from_proto(block.learned());
   out.learned_kept = block.learned_kept();
+  out.micro_batch = block.micro_batch();
   for (const proto::ScaleReport& scale : block.scales())
     out.scales.push_back({scale.site(), scale.min(), scale.median(), scale.max()});
   out.compensation_norm = block.compensation_norm();

@@ -88,21 +88,16 @@ class BlockCorrection {
                          .clips = settings_.clips,
                          .compensation = compensates(settings_.compensation, place_),
                          .clip_start = settings_.clip_start}));
-    ABQ_ASSIGN_OR_RETURN(Student plain,
-                         Student::create(evaluator, module_, context_.layer_schemes, {},
-                                         {.scales = false,
-                                          .clips = true,
-                                          .compensation = false,
-                                          .clip_start = quant::ClipStart::kSearch}));
     ABQ_ASSIGN_OR_RETURN(const bool known, resume(student));
     if (!known) {
-      ABQ_RETURN_IF_ERROR(learn(evaluator, student, plain));
+      ABQ_RETURN_IF_ERROR(learn(evaluator, student));
       ABQ_RETURN_IF_ERROR(keep(student));
     }
-    if (context_.report.blocks.empty())
-      context_.report.notes.push_back(fmt::format("learned on {}", device_.name()));
+    if (context_.report.blocks.empty()) note_micro_batch();
     context_.report.blocks.push_back(report_);
-    return (report_.learned_kept ? student : plain).fold(module_, block_, context_);
+    if (report_.learned_kept) return student.fold(module_, block_, context_);
+    ABQ_ASSIGN_OR_RETURN(const Student plain, rounded_plainly(evaluator));
+    return plain.fold(module_, block_, context_);
   }
 
  private:
@@ -114,6 +109,7 @@ class BlockCorrection {
     if (!learned) return false;
     ABQ_RETURN_IF_ERROR(student.set(learned->tensors).with_context(block_.name));
     report_ = learned->report;
+    context_.micro_batch = report_.micro_batch;
     return true;
   }
 
@@ -123,39 +119,64 @@ class BlockCorrection {
     return context_.learned_blocks->save(block_.name, {std::move(tensors), report_});
   }
 
-  Status learn(const autodiff::BlockEvaluator& evaluator, Student& student, const Student& plain) {
+  // Nothing learned; clip factors exactly as search finds them.
+  Result<Student> rounded_plainly(const autodiff::BlockEvaluator& evaluator) const {
+    return Student::create(evaluator, module_, context_.layer_schemes, {},
+                           {.scales = false,
+                            .clips = false,
+                            .compensation = false,
+                            .clip_start = quant::ClipStart::kSearch});
+  }
+
+  Status learn(const autodiff::BlockEvaluator& evaluator, Student& student) {
     const Stream& input =
         context_.quantized_stream.empty() ? context_.float_stream : context_.quantized_stream;
-    // The float block on the quantized stream; before the first block both streams are one.
+    // The float block on the quantized stream, where a loss asks for it; before the first block
+    // both streams are one.
+    const bool wanted = settings_.dlc_quantized > 0 || settings_.mse_quantized > 0;
     Stream behind_quantized;
-    if (!context_.quantized_stream.empty()) {
+    if (wanted && !context_.quantized_stream.empty()) {
       ABQ_ASSIGN_OR_RETURN(behind_quantized, float_outputs(evaluator, input));
     }
     const BlockStreams streams = {
         &context_.float_stream, &input, &context_.float_outputs,
         behind_quantized.empty() ? &context_.float_outputs : &behind_quantized};
-    const bool roomy = context_.stream_options.spill_folder.empty() &&
-                       context_.stream_options.precision == StreamOptions::Precision::kFloat32;
-    ABQ_ASSIGN_OR_RETURN(const WindowBatches batches,
-                         WindowBatches::create(device_, streams, roomy));
+    ABQ_ASSIGN_OR_RETURN(const WindowBatches batches, WindowBatches::create(device_, streams));
+    choose_micro_batch(evaluator, batches);
     const uint64_t seed = context_.recipe.seed + static_cast<uint64_t>(place_.index);
-    const Trainer trainer(evaluator, batches, settings_, seed);
+    const Trainer trainer(evaluator, batches, settings_, context_.micro_batch, seed);
 
-    if (settings_.micro_batch == 0 && trainer.micro_batch() < settings_.batch)
-      report_.events.push_back(
-          fmt::format("memory: {} of {} windows of a batch at a time, gradients added up",
-                      trainer.micro_batch(), settings_.batch));
-
+    ABQ_ASSIGN_OR_RETURN(const Student plain, rounded_plainly(evaluator));
     ABQ_ASSIGN_OR_RETURN(const BlockQuality rounded, trainer.evaluate(plain));
-    ABQ_RETURN_IF_ERROR(
+    ABQ_ASSIGN_OR_RETURN(
+        const BlockQuality learned,
         trainer.train(student, report_, [&](int64_t epoch, const quant::LossParts& losses) {
           if (context_.detail_progress)
             context_.detail_progress(
                 describe(losses, epoch, settings_.epochs),
                 static_cast<double>(epoch + 1) / static_cast<double>(settings_.epochs));
         }));
-    ABQ_ASSIGN_OR_RETURN(const BlockQuality learned, trainer.evaluate(student));
     return judge(rounded, learned, student);
+  }
+
+  void choose_micro_batch(const autodiff::BlockEvaluator& evaluator, const WindowBatches& batches) {
+    const int64_t batch = std::min(settings_.batch, batches.windows());
+    if (context_.micro_batch == 0) {
+      const int64_t memory =
+          context_.learning_memory > 0 ? context_.learning_memory : device_.free_bytes();
+      context_.micro_batch = settings_.micro_batch > 0
+                                 ? settings_.micro_batch
+                                 : fitting_micro_batch(evaluator, batch, batches.context(), memory);
+    }
+    report_.micro_batch = context_.micro_batch;
+  }
+
+  void note_micro_batch() {
+    const int64_t batch = std::min(settings_.batch, context_.float_stream.windows());
+    if (settings_.micro_batch != 0 || report_.micro_batch >= batch) return;
+    context_.report.notes.push_back(
+        fmt::format("memory: {} of {} windows of a batch at a time, gradients added up",
+                    report_.micro_batch, batch));
   }
 
   Status judge(const BlockQuality& rounded, const BlockQuality& learned, const Student& student) {
@@ -163,12 +184,16 @@ class BlockCorrection {
     report_.learned = learned.losses;
     report_.attention_divergence_before = rounded.divergence;
     report_.attention_divergence_after = learned.divergence;
-    report_.learned_kept = learned.losses.total < rounded.losses.total;  // false for NaN
-    if (!report_.learned_kept)
+    report_.learned_kept =
+        std::isfinite(learned.losses.total) && !(learned.losses.total >= rounded.losses.total);
+    if (!report_.learned_kept) {
+      report_.attention_divergence_after = rounded.divergence;
       report_.events.push_back(fmt::format(
           "learned loss {:.4g} is not below that of plain rounding with clip search, {:.4g}; "
           "rounded plainly",
           learned.losses.total, rounded.losses.total));
+      return {};
+    }
     ABQ_ASSIGN_OR_RETURN(report_.scales, student.scale_report());
     ABQ_ASSIGN_OR_RETURN(report_.compensation_norm, student.compensation_norm());
     return {};

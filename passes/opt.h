@@ -15,9 +15,9 @@ namespace abq::passes {
 // comments:
 //   ; scheme layers.0.mlp.down: w2ba8
 //   ; note: ...
-// `quantize` and `balance-bits` get the passes that give layers their schemes in front of them when
-// the list leaves them out. `calibrate` gets synthetic data by recipe.calibration and recipe.seed
-// when the context has none.
+// `quantize`, `correct-distribution` and `balance-bits` get the passes that give layers their
+// schemes in front of them when the list leaves them out. `calibrate` gets synthetic data by
+// recipe.calibration and recipe.seed when the context has none.
 Status run_passes_on_text(std::string_view text, std::string_view name,
                           const std::vector<std::string>& pass_names, PassContext& context,
                           std::string* out, const PassManager::Options& options = {});

@@ -65,6 +65,12 @@ struct PassContext {
   std::optional<ir::Module> float_block;  // a module with this one region
   quant::Report report;
 
+  // Bytes that learning one block may take; 0 = what the device has free.
+  int64_t learning_memory = 0;
+  // Windows of a batch that go through a block at a time, chosen with the first block (or taken up
+  // with it from the work folder) and kept for all, so that later blocks do not depend on what
+  // memory happens to be free; 0 = not chosen yet.
+  int64_t micro_batch = 0;
   // Where learned passes keep what they learned, to go on from after a stop; null = nowhere.
   LearnedBlockStore* learned_blocks = nullptr;
   // How far a long pass has come with its block: a few words, and the part done, 0 to 1.

@@ -56,6 +56,7 @@ struct BlockReport {
   LossParts rounding;             // all windows: plain rounding with clip search, nothing learned
   LossParts learned;              // all windows: the best state
   bool learned_kept = true;       // false: the block is rounded plainly, with clip search
+  int64_t micro_batch = 0;        // windows of a batch that went through at a time
   std::vector<ScaleReport> scales;
   double compensation_norm = 0;  // |a b^T| / |W| (Frobenius) of the down projection
   // Mean symmetric divergence of the attention probabilities from the float model's.

@@ -39,7 +39,8 @@ Status load_calibration(const CompileOptions& options, const frontend::Checkpoin
 // What learned numbers are learned on: the weights' share of it happens on the CPU.
 std::string device_words(const compute::TensorDevice& device) {
   const std::string_view host = compute::cpu_device().name();
-  return device.name() == host ? std::string(host) : fmt::format("{} with {}", device.name(), host);
+  return device.on_host() ? std::string(host)
+                          : fmt::format("{} with {}", device.description(), host);
 }
 
 // Where the hidden states of the calibration windows are kept. Half precision is an input like any
@@ -65,6 +66,10 @@ Result<std::unique_ptr<WorkFolder>> prepare_passes(const CompileOptions& options
   std::unique_ptr<WorkFolder> folder;
   if (!context.calibrated()) return folder;
   ABQ_ASSIGN_OR_RETURN(context.tensor_device, create_tensor_device(options.device));
+  context.report.notes.push_back(fmt::format("calibrated on {}", context.tensor_device->name()));
+  // The other half of the budget; a GPU has memory of its own.
+  if (context.tensor_device->on_host())
+    context.learning_memory = static_cast<int64_t>(options.memory_budget / 2);
   const bool keeps_work = context.recipe.method == "abq" && options.resume;
   const std::string work_dir =
       options.work_dir.empty() ? options.output + ".work" : options.work_dir;

@@ -47,7 +47,10 @@ void add_learning_options(CLI::App& command, CompileOptions& options) {
   command.add_flag("--mse", flags.mse, "with squared errors against both targets")->group(group);
   command.add_flag("--no-compensation", flags.no_compensation, "no vectors on down projections")
       ->group(group);
-  command.add_flag("--no-lwc", flags.no_lwc, "clip factors stay as they start")->group(group);
+  command
+      .add_flag("--no-lwc", flags.no_lwc,
+                "no learned clip factors: full ranges, or what clip_start searches")
+      ->group(group);
   command.add_flag("--no-let", flags.no_let, "no channel scales")->group(group);
   command
       .add_option("--work-dir", options.work_dir,

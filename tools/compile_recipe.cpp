@@ -37,7 +37,7 @@ void apply(const CorrectionFlags& flags, quant::CorrectionSettings& settings) {
 
 // A recipe that says how to learn but names a method that does not would be obeyed in part only.
 // With --method the user asks for just that, to compare.
-Status check_file(const std::string& json, const CompileOptions& options,
+Status check_file(const std::string& file, const CompileOptions& options,
                   const quant::Recipe& recipe) {
   if (recipe.method == "abq" || !options.method.empty()) return {};
   quant::Recipe learned = recipe;
@@ -49,7 +49,7 @@ Status check_file(const std::string& json, const CompileOptions& options,
       "{}: correction: is for method abq, and the method is {}; add \"method\": \"abq\" or leave "
       "it "
       "out",
-      json, recipe.method);
+      file, recipe.method);
 }
 
 }  // namespace

@@ -193,8 +193,7 @@ Status Student::add_linears(const ir::Module& module,
   for (auto& [weight, state] : linears_) {
     const quant::WeightSpec& spec = state.scheme.weights;
     // A binary weight has no range to clip.
-    if (spec.quantized() && !spec.binary())
-      ABQ_RETURN_IF_ERROR(add_clips(state, weight, options));
+    if (spec.quantized() && !spec.binary()) ABQ_RETURN_IF_ERROR(add_clips(state, weight, options));
   }
   return {};
 }

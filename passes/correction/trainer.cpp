@@ -167,8 +167,17 @@ Result<quant::LossParts> Trainer::epoch(Student& student, OptimizerState& state,
     ABQ_RETURN_IF_ERROR(step(student, state,
                              windows.subspan(first, std::min(batch, windows.size() - first)),
                              rate_factor, sums));
-  const quant::LossParts losses = sums.read().losses;
+  // A quantizer turns NaN into a code: what has become of the parameters shows in themselves alone.
+  const Tensor squares = device.filled(1, 1, 0.0f);
+  for (const Tensor& value : state.values()) {
+    const Tensor row = value.reshaped(1, value.size());
+    device.accumulate(squares, device.linear(row, row), 1.0f);
+  }
+  float finite = 0;
+  device.download(squares, std::span(&finite, 1));
+  quant::LossParts losses = sums.read().losses;
   ABQ_RETURN_IF_ERROR(device.status());
+  if (!std::isfinite(finite)) losses.total = std::numeric_limits<double>::quiet_NaN();
   return losses;
 }
 

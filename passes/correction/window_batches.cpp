@@ -1,19 +1,24 @@
 #include "passes/correction/window_batches.h"
 
+#include <algorithm>
 #include <vector>
 
 namespace abq::passes {
 
 Result<WindowBatches> WindowBatches::create(compute::TensorDevice& device,
-                                            const BlockStreams& streams, bool may_stay_on_device) {
+                                            const BlockStreams& streams) {
   WindowBatches batches(device, streams);
   const Stream& shape = *streams.float_input;
   const int64_t rows = shape.context();
   const int64_t bytes =
       static_cast<int64_t>(kStreams * sizeof(float)) * shape.windows() * rows * shape.hidden();
-  if (!may_stay_on_device || bytes > device.free_bytes() / 4) return batches;
+  if (device.on_host() || bytes > device.free_bytes() / 4) return batches;
   std::vector<float> window(static_cast<size_t>(rows * shape.hidden()));
   for (size_t s = 0; s < kStreams; ++s) {
+    if (batches.original(s) != s) {
+      batches.resident_[s] = batches.resident_[batches.original(s)];
+      continue;
+    }
     batches.resident_[s] = device.allocate(shape.windows() * rows, shape.hidden());
     for (int64_t w = 0; w < shape.windows(); ++w) {
       ABQ_RETURN_IF_ERROR(batches.streams_[s]->read(w, 1, window));
@@ -26,12 +31,20 @@ Result<WindowBatches> WindowBatches::create(compute::TensorDevice& device,
 }
 
 Result<WindowBatch> WindowBatches::load(std::span<const int64_t> windows) const {
-  WindowBatch batch;
-  ABQ_ASSIGN_OR_RETURN(batch.float_input, load(0, windows));
-  ABQ_ASSIGN_OR_RETURN(batch.quantized_input, load(1, windows));
-  ABQ_ASSIGN_OR_RETURN(batch.float_output, load(2, windows));
-  ABQ_ASSIGN_OR_RETURN(batch.quantized_output, load(3, windows));
-  return batch;
+  std::array<compute::Tensor, kStreams> loaded;
+  for (size_t s = 0; s < kStreams; ++s) {
+    if (original(s) != s) {
+      loaded[s] = loaded[original(s)];
+      continue;
+    }
+    ABQ_ASSIGN_OR_RETURN(loaded[s], load(s, windows));
+  }
+  return WindowBatch{loaded[0], loaded[1], loaded[2], loaded[3]};
+}
+
+size_t WindowBatches::original(size_t stream) const {
+  return static_cast<size_t>(std::find(streams_.begin(), streams_.end(), streams_[stream]) -
+                             streams_.begin());
 }
 
 Result<compute::Tensor> WindowBatches::load(size_t stream, std::span<const int64_t> windows) const {

@@ -28,9 +28,9 @@ struct WindowBatch {
 
 class WindowBatches {
  public:
-  // Uploads the streams when together they take at most a quarter of the device's free memory.
-  static Result<WindowBatches> create(compute::TensorDevice& device, const BlockStreams& streams,
-                                      bool may_stay_on_device);
+  // Uploads the streams to a device with memory of its own when together they take at most a
+  // quarter of what is free there.
+  static Result<WindowBatches> create(compute::TensorDevice& device, const BlockStreams& streams);
 
   int64_t windows() const { return streams_[0]->windows(); }
   int64_t context() const { return streams_[0]->context(); }
@@ -44,6 +44,8 @@ class WindowBatches {
         streams_{streams.float_input, streams.quantized_input, streams.float_output,
                  streams.quantized_output} {}
   Result<compute::Tensor> load(size_t stream, std::span<const int64_t> windows) const;
+  // The first stream that is the same as `stream`: before the first block some are one.
+  size_t original(size_t stream) const;
 
   compute::TensorDevice* device_;
   std::array<const Stream*, kStreams> streams_;

@@ -180,6 +180,7 @@ TEST_CASE("block reports survive their stored form") {
   block.rounding = {5, 6, 7, 8};
   block.learned = {std::numeric_limits<double>::infinity(), 10, 11, 12};
   block.learned_kept = false;
+  block.micro_batch = 3;
   block.scales = {{"layers.3.input_norm -> q, k, v", 0.5, 1, 2},
                   {"layers.3.mlp.up -> down", 3, 4, 5}};
   block.compensation_norm = 0.01;
@@ -203,6 +204,7 @@ TEST_CASE("block reports survive their stored form") {
   CHECK(read.rounding.mse == 8);
   CHECK(read.learned.total == block.learned.total);
   CHECK_FALSE(read.learned_kept);
+  CHECK(read.micro_batch == 3);
   REQUIRE(read.scales.size() == 2);
   CHECK(read.scales[1].site == "layers.3.mlp.up -> down");
   CHECK(read.scales[1].min == 3);

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <map>
 
 #include "passes/autodiff/block_evaluator.h"
@@ -99,25 +100,59 @@ TEST_CASE("the second block learns behind the first one as it is deployed") {
   CHECK(relative_difference(float_output, expected) > 5e-2);
 }
 
-TEST_CASE("a block that learning makes worse is rounded plainly, as clip search would have it") {
-  PassContext context = abq_context("w4a8");
-  // One step, so large that it closes every clip range.
+TEST_CASE("a block that learns nothing better is rounded plainly, as clip search would have it") {
+  PassContext context = abq_context("w2ba8");
+  // Full ranges at 2 bits, and rates that never leave them.
   context.recipe.correction.epochs = 1;
-  context.recipe.correction.batch = 6;
-  context.recipe.correction.clip_rate = 50;
+  context.recipe.correction.clip_start = quant::ClipStart::kWide;
+  context.recipe.correction.scale_rate = context.recipe.correction.clip_rate = 1e-9;
+  context.recipe.correction.compensation_rate = 1e-9;
   const ir::Module module = corrected(context);
   for (const quant::BlockReport& block : context.report.blocks) {
     CHECK(!block.learned_kept);
     REQUIRE(!block.events.empty());
     CHECK(block.events.back().find("rounded plainly") != std::string::npos);
   }
-  PassContext plain = abq_context("w4a8");
+  PassContext plain = abq_context("w2ba8");
   plain.recipe.method = "rtn";
   plain.recipe.clip_search = true;
   const ir::Module rounded = corrected(plain);
-  const auto clip = [](PassContext& c) { return c.find_layer_report("layers.0.mlp.up")->clip_low; };
-  // Searched factors above sigmoid(4) start there, the rest are the same up to a logit and back.
-  CHECK(clip(context) == doctest::Approx(clip(plain)).epsilon(0.02));
+  for (const char* weight : {"layers.0.q_proj", "layers.1.down_proj"}) {
+    CAPTURE(std::string(weight));
+    const std::string codes = std::string("model.") + weight + ".weight.codes";
+    CHECK(codes_of(module, codes) == codes_of(rounded, codes));
+  }
+}
+
+TEST_CASE("a batch larger than the windows there are is all of them, one window is enough") {
+  PassContext context = abq_context("w4a8");
+  context.calibration_windows = make_windows(1, 10);
+  context.recipe.correction.batch = 100;
+  corrected(context);
+  CHECK(context.report.blocks[0].micro_batch == 1);
+  CHECK(context.report.blocks[0].epochs.size() == 6);
+  for (const std::string& note : context.report.notes)
+    CHECK(note.find("memory") == std::string::npos);
+}
+
+TEST_CASE("little memory splits batches, is noted once, and holds for all blocks") {
+  PassContext context = abq_context("w4a8");
+  context.learning_memory = 1;
+  corrected(context);
+  CHECK(context.report.blocks[0].micro_batch == 1);
+  CHECK(context.report.blocks[1].micro_batch == 1);
+  CHECK(std::count(context.report.notes.begin(), context.report.notes.end(),
+                   "memory: 1 of 2 windows of a batch at a time, gradients added up") == 1);
+}
+
+TEST_CASE("layers of other widths, and of none, learn side by side") {
+  PassContext context = abq_context("w4a8");
+  context.recipe.overrides = {{"layers.*.attn.k", *quant::parse_scheme("w2a4")},
+                              {"layers.0.mlp.down", *quant::parse_scheme("w16a16")}};
+  corrected(context);
+  CHECK(context.report.blocks[0].learned.total < context.report.blocks[0].rounding.total);
+  CHECK(context.report.blocks[0].compensation_norm == 0);
+  CHECK(context.report.blocks[1].compensation_norm > 0);
 }
 
 TEST_CASE("what the work folder knows is not learned again, and gives the same bytes") {
@@ -147,6 +182,7 @@ TEST_CASE("without scales, clips and compensation nothing is learned and roundin
   corrected(context);
   CHECK(context.report.blocks[0].epochs.empty());
   CHECK(context.report.blocks[0].scales.empty());
+  CHECK(!context.report.blocks[0].learned_kept);  // and clip search is better than nothing
 }
 
 TEST_CASE("progress names epoch, loss and its parts, and ends at the whole block") {

@@ -28,20 +28,23 @@ struct Lesson {
     student.emplace(*Student::create(
         *evaluator, module, context.layer_schemes,
         *find_scale_sites(module, block(), context.input_statistics, 0.5), {.compensation = true}));
-    batches.emplace(*WindowBatches::create(*device,
-                                           {&context.float_stream, &context.float_stream,
-                                            &context.float_outputs, &context.float_outputs},
-                                           true));
+    batches.emplace(
+        *WindowBatches::create(*device, {&context.float_stream, &context.float_stream,
+                                         &context.float_outputs, &context.float_outputs}));
   }
   ir::Region& block() { return region_named(module, "layers.0"); }
 
   quant::BlockReport train(const quant::CorrectionSettings& settings, uint64_t seed = 1) {
     quant::BlockReport report;
-    REQUIRE(Trainer(*evaluator, *batches, settings, seed).train(*student, report, {}).ok());
+    const int64_t micro_batch = settings.micro_batch > 0 ? settings.micro_batch : settings.batch;
+    const Trainer trainer(*evaluator, *batches, settings, micro_batch, seed);
+    REQUIRE(trainer.train(*student, report, {}).ok());
     return report;
   }
   double loss(const quant::CorrectionSettings& settings) {
-    return Trainer(*evaluator, *batches, settings, 0).evaluate(*student)->losses.total;
+    return Trainer(*evaluator, *batches, settings, settings.batch, 0)
+        .evaluate(*student)
+        ->losses.total;
   }
   std::vector<float> all_values() {
     const std::vector<LearnedTensor> tensors = *student->get();
@@ -151,9 +154,39 @@ TEST_CASE("losses that are not finite end after three recoveries, in the best st
   CHECK(lesson.all_values() == before);
   REQUIRE(report.events.size() == 4);
   CHECK(report.events[0] ==
-        "epoch 0: the loss is not finite; went back to its start with 0.5 of the rates");
+        "epoch 0: the loss is not finite; went back to the start of epoch 0 with 0.5 of the rates");
   CHECK(report.events[3] == "epoch 0: the loss is not finite after 3 recoveries; stopped");
   CHECK(report.epochs.empty());
+}
+
+TEST_CASE("a step that breaks the parameters is seen when it is the only one of its epoch") {
+  quant::CorrectionSettings settings = short_training();
+  settings.batch = 6;
+  settings.scale_rate = 1e30;
+  Lesson lesson;
+  const std::vector<float> before = lesson.all_values();
+  const quant::BlockReport report = lesson.train(settings);
+  CHECK(lesson.all_values() == before);
+  CHECK(!report.events.empty());
+}
+
+TEST_CASE("learning never ends worse than it started") {
+  quant::CorrectionSettings settings = short_training();
+  settings.epochs = 2;
+  settings.clip_rate = 3;  // closes clip ranges at once
+  Lesson lesson;
+  const double before = lesson.loss(settings);
+  lesson.train(settings);
+  CHECK(lesson.loss(settings) <= before);
+}
+
+TEST_CASE("parts of a batch are halved until they fit, never below one window") {
+  const Lesson lesson;
+  const int64_t one = lesson.evaluator->learning_bytes(1, 10);
+  const int64_t four = lesson.evaluator->learning_bytes(4, 10);
+  CHECK(fitting_micro_batch(*lesson.evaluator, 4, 10, four) == 4);
+  CHECK(fitting_micro_batch(*lesson.evaluator, 4, 10, four - 1) == 2);
+  CHECK(fitting_micro_batch(*lesson.evaluator, 4, 10, one - 1) == 1);
 }
 
 }  // namespace abq::passes::testing
