@@ -13,7 +13,13 @@
 //   - Deterministic: every sum has an order that depends on the shapes alone.
 //   - Errors are sticky: after the first failure (memory, a kernel launch) every function returns a
 //     tensor of the right shape with undefined contents, download() fills its output with NaN, and
-//     status() says what failed. Wrong shapes are broken invariants of ours (ABQ_CHECK).
+//     status() says what failed. Wrong shapes are broken invariants of ours (ABQ_CHECK), the same
+//     on all devices (compute/tensor_checks.h).
+//   - A gradient has the shape of the argument that it is the gradient of. Vectors (a norm's
+//   weight,
+//     frequencies, the vectors of affine_weight), clip factors and what accumulate(), assign() and
+//     adamw() change are known by their size, whatever its rows and columns; all other operands
+//     that meet element by element have one shape.
 //   - One thread at a time.
 //
 // A function f has `f_backward`, which takes f's inputs (or its result where that is what the
@@ -153,8 +159,7 @@ class TensorDevice {
   virtual Tensor attention_mix(const AttentionShape& shape, int64_t context, const Tensor& p,
                                const Tensor& v) = 0;
   virtual TensorPair attention_mix_backward(const AttentionShape& shape, int64_t context,
-                                            const Tensor& p, const Tensor& v,
-                                            const Tensor& dy) = 0;
+                                            const Tensor& p, const Tensor& v, const Tensor& dy) = 0;
 
   // ---- Quantizers, straight through: round(v / scale) has derivative 1 / scale in v, the zero
   // point's rounding has derivative 0, the clamp blocks outside the codes, the range's bounds pass

@@ -5,6 +5,7 @@
 
 #include "compute/cpu/cpu_tensor_device.h"
 #include "compute/cpu/pieces.h"
+#include "compute/tensor_checks.h"
 
 namespace abq::compute {
 namespace {
@@ -31,10 +32,7 @@ struct Sequences {
       : shape(s),
         context(length),
         count(rows / length),
-        tile(divide_up(kTile, kernels.gemm_row_step) * kernels.gemm_row_step) {
-    ABQ_CHECK(s.head_dim > 0 && s.kv_heads > 0 && s.heads % s.kv_heads == 0);
-    ABQ_CHECK(length > 0 && rows % length == 0);
-  }
+        tile(divide_up(kTile, kernels.gemm_row_step) * kernels.gemm_row_step) {}
 
   int64_t first_key(int64_t query) const {
     return shape.window > 0 ? std::max<int64_t>(query - shape.window + 1, 0) : 0;
@@ -71,7 +69,6 @@ template <class Finish>
 Tensor CpuTensorDevice::key_products(const AttentionShape& shape, int64_t context, const Tensor& a,
                                      const Tensor& b, const Finish& finish) {
   const Sequences all(shape, context, a.rows(), kernels_);
-  ABQ_CHECK(a.cols() == all.q_cols() && b.cols() == all.kv_cols() && a.rows() == b.rows());
   Tensor out = allocate(all.weight_rows(), context);
   if (memory_.failed()) return out;
   all.for_tiles(shape.heads, [&](int64_t sequence, int64_t head, int64_t first, int64_t last) {
@@ -104,8 +101,6 @@ Tensor CpuTensorDevice::key_products(const AttentionShape& shape, int64_t contex
 Tensor CpuTensorDevice::mix_keys(const AttentionShape& shape, int64_t context,
                                  const Tensor& weights, const Tensor& x) {
   const Sequences all(shape, context, x.rows(), kernels_);
-  ABQ_CHECK(weights.rows() == all.weight_rows() && weights.cols() == context);
-  ABQ_CHECK(x.cols() == all.kv_cols());
   Tensor y = allocate(x.rows(), all.q_cols());
   if (memory_.failed()) return y;
   all.for_tiles(shape.heads, [&](int64_t sequence, int64_t head, int64_t first, int64_t last) {
@@ -131,8 +126,6 @@ Tensor CpuTensorDevice::mix_keys(const AttentionShape& shape, int64_t context,
 Tensor CpuTensorDevice::mix_queries(const AttentionShape& shape, int64_t context,
                                     const Tensor& weights, const Tensor& x) {
   const Sequences all(shape, context, x.rows(), kernels_);
-  ABQ_CHECK(weights.rows() == all.weight_rows() && weights.cols() == context);
-  ABQ_CHECK(x.cols() == all.q_cols());
   Tensor y = allocate(x.rows(), all.kv_cols());
   if (memory_.failed()) return y;
   const int64_t group = shape.heads / shape.kv_heads;
@@ -168,6 +161,7 @@ Tensor CpuTensorDevice::mix_queries(const AttentionShape& shape, int64_t context
 
 Tensor CpuTensorDevice::attention_weights(const AttentionShape& shape, int64_t context,
                                           const Tensor& q, const Tensor& k) {
+  check_attention_weights(shape, context, q, k);
   const float scale = inverse_root(shape.head_dim);
   return key_products(shape, context, q, k, [&](float* scores, int64_t keys) {
     tensor_kernels_.softmax(scale, keys, scores);
@@ -177,9 +171,8 @@ Tensor CpuTensorDevice::attention_weights(const AttentionShape& shape, int64_t c
 TensorPair CpuTensorDevice::attention_weights_backward(const AttentionShape& shape, int64_t context,
                                                        const Tensor& q, const Tensor& k,
                                                        const Tensor& p, const Tensor& dp) {
+  check_attention_weights_backward(shape, context, q, k, p, dp);
   const Sequences all(shape, context, q.rows(), kernels_);
-  ABQ_CHECK(p.rows() == all.weight_rows() && p.cols() == context);
-  ABQ_CHECK(dp.rows() == p.rows() && dp.cols() == context);
   const Tensor dscores = allocate(p.rows(), context);
   if (!memory_.failed()) {
     const float scale = inverse_root(shape.head_dim);
@@ -200,12 +193,14 @@ TensorPair CpuTensorDevice::attention_weights_backward(const AttentionShape& sha
 
 Tensor CpuTensorDevice::attention_mix(const AttentionShape& shape, int64_t context, const Tensor& p,
                                       const Tensor& v) {
+  check_attention_mix(shape, context, p, v);
   return mix_keys(shape, context, p, v);
 }
 
 TensorPair CpuTensorDevice::attention_mix_backward(const AttentionShape& shape, int64_t context,
                                                    const Tensor& p, const Tensor& v,
                                                    const Tensor& dy) {
+  check_attention_mix_backward(shape, context, p, v, dy);
   const Tensor dp = key_products(shape, context, dy, v, [](float*, int64_t) {});
   return {dp, mix_queries(shape, context, p, dy)};
 }

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "compute/cpu/pieces.h"
+#include "compute/tensor_checks.h"
 
 namespace abq::compute {
 namespace {
@@ -24,10 +25,6 @@ void for_element_pieces(int64_t size, const Body& body) {
 
 MatrixView<float> view(const Tensor& x) {
   return {x.as<float>(), x.rows(), x.cols()};
-}
-
-bool same_shape(const Tensor& a, const Tensor& b) {
-  return a.rows() == b.rows() && a.cols() == b.cols();
 }
 
 }  // namespace
@@ -122,14 +119,14 @@ Tensor CpuTensorDevice::transposed_matmul(const Tensor& a, const Tensor& b) {
 }
 
 Tensor CpuTensorDevice::add(const Tensor& a, const Tensor& b) {
-  ABQ_CHECK(same_shape(a, b));
+  check_same_shape(a, b);
   return elementwise(a, [&](int64_t first, int64_t count, float* y) {
     kernels_.add(a.as<float>() + first, b.as<float>() + first, count, y);
   });
 }
 
 Tensor CpuTensorDevice::multiply(const Tensor& a, const Tensor& b) {
-  ABQ_CHECK(same_shape(a, b));
+  check_same_shape(a, b);
   return elementwise(a, [&](int64_t first, int64_t count, float* y) {
     tensor_kernels_.multiply(a.as<float>() + first, b.as<float>() + first, count, y);
   });
@@ -144,7 +141,7 @@ void CpuTensorDevice::accumulate(const Tensor& sum, const Tensor& x, float facto
 }
 
 Tensor CpuTensorDevice::silu_mul(const Tensor& gate, const Tensor& up) {
-  ABQ_CHECK(same_shape(gate, up));
+  check_same_shape(gate, up);
   return elementwise(gate, [&](int64_t first, int64_t count, float* y) {
     kernels_.silu_mul(gate.as<float>() + first, up.as<float>() + first, count, y);
   });
@@ -152,7 +149,8 @@ Tensor CpuTensorDevice::silu_mul(const Tensor& gate, const Tensor& up) {
 
 TensorPair CpuTensorDevice::silu_mul_backward(const Tensor& gate, const Tensor& up,
                                               const Tensor& dy) {
-  ABQ_CHECK(same_shape(gate, up) && same_shape(gate, dy));
+  check_same_shape(gate, up);
+  check_same_shape(gate, dy);
   const Tensor dup = allocate(up.rows(), up.cols());
   const Tensor dgate = elementwise(gate, [&](int64_t first, int64_t count, float* out) {
     tensor_kernels_.silu_mul_backward(gate.as<float>() + first, up.as<float>() + first,
@@ -168,7 +166,7 @@ Tensor CpuTensorDevice::sigmoid(const Tensor& x) {
 }
 
 Tensor CpuTensorDevice::sigmoid_backward(const Tensor& y, const Tensor& dy) {
-  ABQ_CHECK(same_shape(y, dy));
+  check_same_shape(y, dy);
   return elementwise(y, [&](int64_t first, int64_t count, float* dx) {
     tensor_kernels_.sigmoid_backward(y.as<float>() + first, dy.as<float>() + first, count, dx);
   });
@@ -181,7 +179,7 @@ Tensor CpuTensorDevice::reciprocal(const Tensor& x) {
 }
 
 Tensor CpuTensorDevice::reciprocal_backward(const Tensor& y, const Tensor& dy) {
-  ABQ_CHECK(same_shape(y, dy));
+  check_same_shape(y, dy);
   return elementwise(y, [&](int64_t first, int64_t count, float* dx) {
     tensor_kernels_.reciprocal_backward(y.as<float>() + first, dy.as<float>() + first, count, dx);
   });
@@ -202,7 +200,7 @@ Tensor CpuTensorDevice::negative_log_abs(const Tensor& x) {
 }
 
 Tensor CpuTensorDevice::negative_log_abs_backward(const Tensor& x, const Tensor& dy) {
-  ABQ_CHECK(same_shape(x, dy));
+  check_same_shape(x, dy);
   return elementwise(x, [&](int64_t first, int64_t count, float* dx) {
     for (int64_t i = 0; i < count; ++i)
       dx[i] = -dy.as<float>()[first + i] / x.as<float>()[first + i];
@@ -211,9 +209,7 @@ Tensor CpuTensorDevice::negative_log_abs_backward(const Tensor& x, const Tensor&
 
 void CpuTensorDevice::adamw(const Tensor& parameter, const Tensor& gradient, const Tensor& mean,
                             const Tensor& variance, const AdamW& settings) {
-  const int64_t size = parameter.size();
-  ABQ_CHECK(gradient.size() == size && mean.size() == size && variance.size() == size);
-  ABQ_CHECK(settings.step >= 1);
+  check_adamw(parameter, gradient, mean, variance, settings);
   if (memory_.failed()) return;
   const double step = static_cast<double>(settings.step);
   AdamWFactors factors;
@@ -226,7 +222,7 @@ void CpuTensorDevice::adamw(const Tensor& parameter, const Tensor& gradient, con
   factors.variance_bias = static_cast<float>(1 / (1 - std::pow(settings.beta2, step)));
   factors.epsilon = static_cast<float>(settings.epsilon);
   factors.decay = static_cast<float>(settings.rate * settings.weight_decay);
-  for_element_pieces(size, [&](int64_t first, int64_t count) {
+  for_element_pieces(parameter.size(), [&](int64_t first, int64_t count) {
     tensor_kernels_.adamw(factors, gradient.as<float>() + first, count,
                           parameter.as<float>() + first, mean.as<float>() + first,
                           variance.as<float>() + first);

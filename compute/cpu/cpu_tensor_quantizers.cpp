@@ -4,6 +4,7 @@
 
 #include "compute/cpu/cpu_tensor_device.h"
 #include "compute/cpu/pieces.h"
+#include "compute/tensor_checks.h"
 
 namespace abq::compute {
 namespace {
@@ -93,20 +94,9 @@ void binary_backward(const TensorKernels& kernels, const float* x, const float* 
   if (!is_guarded(scale)) kernels.add_signs(d / static_cast<float>(count), x, count, dx);
 }
 
-WeightQuantizer token_quantizer(int bits) {
-  ABQ_CHECK(bits >= 1 && bits <= 8);
-  return {.kind = Kind::kAsymmetric, .levels = 1 << bits};
-}
-
-// Elements that share a grid, and the checks that go with them.
-int64_t group_length(const Tensor& w, const Tensor& clip_low, const Tensor& clip_high,
-                     const WeightQuantizer& quantizer) {
-  const int64_t length = quantizer.group_size == 0 ? w.cols() : quantizer.group_size;
-  ABQ_CHECK(length > 0 && w.cols() % length == 0);
-  ABQ_CHECK(clip_low.empty() == clip_high.empty());
-  const int64_t groups = w.size() / length;
-  ABQ_CHECK(clip_low.empty() || (clip_low.size() == groups && clip_high.size() == groups));
-  return length;
+WeightQuantizer token_quantizer(const Tensor& x, int bits, int64_t segment) {
+  check_tokens(x, bits, segment);
+  return {.kind = Kind::kAsymmetric, .levels = 1 << bits, .group_size = segment};
 }
 
 Clip clip_of(const Tensor& low, const Tensor& high, int64_t group) {
@@ -125,11 +115,7 @@ struct AffineRows {
   AffineRows(const Tensor& weight, const Tensor& rows, const Tensor& columns, const Tensor& outer_a,
              const Tensor& outer_b)
       : w(weight), row_scale(rows), column_scale(columns), a(outer_a), b(outer_b) {
-    ABQ_CHECK(rows.empty() || rows.size() == weight.rows());
-    ABQ_CHECK(columns.empty() || columns.size() == weight.cols());
-    ABQ_CHECK(outer_a.empty() == outer_b.empty());
-    ABQ_CHECK(outer_a.empty() ||
-              (outer_a.size() == weight.rows() && outer_b.size() == weight.cols()));
+    check_affine_weight(weight, rows, columns, outer_a, outer_b);
   }
   AffineRow row(int64_t r) const {
     AffineRow result;
@@ -146,24 +132,18 @@ struct AffineRows {
 }  // namespace
 
 Tensor CpuTensorDevice::fake_quantize_tokens(const Tensor& x, int bits, int64_t segment) {
-  ABQ_CHECK(segment > 0 && x.cols() % segment == 0);
-  WeightQuantizer quantizer = token_quantizer(bits);
-  quantizer.group_size = segment;
-  return fake_quantize_weight(x, {}, {}, quantizer);
+  return fake_quantize_weight(x, {}, {}, token_quantizer(x, bits, segment));
 }
 
 Tensor CpuTensorDevice::fake_quantize_tokens_backward(const Tensor& x, int bits, int64_t segment,
                                                       const Tensor& dy) {
-  ABQ_CHECK(segment > 0 && x.cols() % segment == 0);
-  WeightQuantizer quantizer = token_quantizer(bits);
-  quantizer.group_size = segment;
-  return fake_quantize_weight_backward(x, {}, {}, quantizer, dy).w;
+  return fake_quantize_weight_backward(x, {}, {}, token_quantizer(x, bits, segment), dy).w;
 }
 
 Tensor CpuTensorDevice::fake_quantize_weight(const Tensor& w, const Tensor& clip_low,
                                              const Tensor& clip_high,
                                              const WeightQuantizer& quantizer) {
-  const int64_t length = group_length(w, clip_low, clip_high, quantizer);
+  const int64_t length = check_weight_quantizer(w, clip_low, clip_high, quantizer);
   Tensor y = allocate(w.rows(), w.cols());
   if (memory_.failed()) return y;
   for_row_pieces(w.size() / length, length, [&](int64_t first, int64_t last) {
@@ -190,8 +170,8 @@ WeightGradient CpuTensorDevice::fake_quantize_weight_backward(const Tensor& w,
                                                               const Tensor& clip_high,
                                                               const WeightQuantizer& quantizer,
                                                               const Tensor& dy) {
-  const int64_t length = group_length(w, clip_low, clip_high, quantizer);
-  ABQ_CHECK(dy.rows() == w.rows() && dy.cols() == w.cols());
+  const int64_t length = check_weight_quantizer(w, clip_low, clip_high, quantizer);
+  check_same_shape(w, dy);
   WeightGradient gradient;
   gradient.w = allocate(w.rows(), w.cols());
   if (!clip_low.empty()) {
@@ -237,7 +217,7 @@ AffineGradient CpuTensorDevice::affine_weight_backward(const Tensor& w, const Te
                                                        const Tensor& b, const Tensor& dy,
                                                        bool w_wanted) {
   const AffineRows rows(w, row_scale, column_scale, a, b);
-  ABQ_CHECK(dy.rows() == w.rows() && dy.cols() == w.cols());
+  check_same_shape(w, dy);
   const int64_t cols = w.cols();
   const auto like = [&](const Tensor& x) {
     return x.empty() ? Tensor() : allocate(x.rows(), x.cols());

@@ -4,6 +4,7 @@
 
 #include "compute/cpu/cpu_tensor_device.h"
 #include "compute/cpu/pieces.h"
+#include "compute/tensor_checks.h"
 
 namespace abq::compute {
 namespace {
@@ -19,10 +20,6 @@ float* row_of(const Tensor& x, int64_t r) {
   return x.as<float>() + r * x.cols();
 }
 
-bool same_shape(const Tensor& a, const Tensor& b) {
-  return a.rows() == b.rows() && a.cols() == b.cols();
-}
-
 }  // namespace
 
 void CpuTensorDevice::add_rows(const Tensor& partial, int64_t first_col, const Tensor& sum) const {
@@ -32,7 +29,7 @@ void CpuTensorDevice::add_rows(const Tensor& partial, int64_t first_col, const T
 }
 
 Tensor CpuTensorDevice::rms_norm(const Tensor& x, const Tensor& weight, float eps) {
-  ABQ_CHECK(weight.size() == x.cols());
+  check_rms_norm(x, weight);
   Tensor y = allocate(x.rows(), x.cols());
   if (!memory_.failed()) device_.rms_norm(view(x), weight.as<float>(), eps, view(y));
   return y;
@@ -40,7 +37,8 @@ Tensor CpuTensorDevice::rms_norm(const Tensor& x, const Tensor& weight, float ep
 
 TensorPair CpuTensorDevice::rms_norm_backward(const Tensor& x, const Tensor& weight, float eps,
                                               const Tensor& dy) {
-  ABQ_CHECK(weight.size() == x.cols() && same_shape(x, dy));
+  check_rms_norm(x, weight);
+  check_same_shape(x, dy);
   const Tensor dx = allocate(x.rows(), x.cols());
   const Tensor dweight = allocate(weight.rows(), weight.cols());
   const RowSums sums(x.rows(), x.cols());
@@ -60,8 +58,7 @@ TensorPair CpuTensorDevice::rms_norm_backward(const Tensor& x, const Tensor& wei
 
 Tensor CpuTensorDevice::rope(const Tensor& x, int head_dim, int64_t context,
                              const Tensor& frequencies, bool inverse) {
-  ABQ_CHECK(head_dim > 0 && head_dim % 2 == 0 && x.cols() % head_dim == 0 && context > 0);
-  ABQ_CHECK(frequencies.size() == head_dim / 2);
+  check_rope(x, head_dim, context, frequencies);
   Tensor y = allocate(x.rows(), x.cols());
   if (memory_.failed()) return y;
   const int64_t half = head_dim / 2;
@@ -83,7 +80,7 @@ Tensor CpuTensorDevice::rope(const Tensor& x, int head_dim, int64_t context,
 }
 
 Tensor CpuTensorDevice::repeat(const Tensor& x, int64_t inner, int64_t count) {
-  ABQ_CHECK(inner > 0 && count > 0 && x.size() % inner == 0);
+  check_repeat(x, inner, count);
   Tensor y = allocate(1, x.size() * count);
   if (memory_.failed()) return y;
   parallel_for(x.size() / inner, [&](int64_t outer) {
@@ -95,7 +92,7 @@ Tensor CpuTensorDevice::repeat(const Tensor& x, int64_t inner, int64_t count) {
 }
 
 Tensor CpuTensorDevice::repeat_backward(const Tensor& dy, int64_t inner, int64_t count) {
-  ABQ_CHECK(inner > 0 && count > 0 && dy.size() % (inner * count) == 0);
+  check_repeat_backward(dy, inner, count);
   Tensor dx = allocate(1, dy.size() / count);
   if (memory_.failed()) return dx;
   parallel_for(dx.size() / inner, [&](int64_t outer) {
@@ -109,7 +106,7 @@ Tensor CpuTensorDevice::repeat_backward(const Tensor& dy, int64_t inner, int64_t
 }
 
 Tensor CpuTensorDevice::column_statistics(const Tensor& x) {
-  ABQ_CHECK(x.rows() > 0);
+  check_column_statistics(x);
   const int64_t cols = x.cols();
   Tensor y = allocate(3, cols);
   const RowSums sums(x.rows(), cols);
@@ -139,7 +136,6 @@ Tensor CpuTensorDevice::column_statistics(const Tensor& x) {
 
 template <class Row>
 Tensor CpuTensorDevice::mean_of_rows(int64_t rows, int64_t cols, const Row& row) {
-  ABQ_CHECK(rows > 0);
   Tensor mean = allocate(1, 1);
   const Tensor values = allocate(rows, 1);
   if (memory_.failed()) return mean;
@@ -155,7 +151,7 @@ Tensor CpuTensorDevice::mean_of_rows(int64_t rows, int64_t cols, const Row& row)
 }
 
 Tensor CpuTensorDevice::mean_cosine(const Tensor& y, const Tensor& target) {
-  ABQ_CHECK(same_shape(y, target));
+  check_loss(y, target);
   return mean_of_rows(y.rows(), y.cols(), [&](int64_t r) {
     float products[3];
     tensor_kernels_.dot_products(row_of(y, r), row_of(target, r), y.cols(), products);
@@ -166,7 +162,7 @@ Tensor CpuTensorDevice::mean_cosine(const Tensor& y, const Tensor& target) {
 
 Tensor CpuTensorDevice::mean_cosine_backward(const Tensor& y, const Tensor& target,
                                              const Tensor& dloss) {
-  ABQ_CHECK(same_shape(y, target) && dloss.size() == 1);
+  check_loss_backward(y, target, dloss);
   Tensor dy = allocate(y.rows(), y.cols());
   if (memory_.failed()) return dy;
   const float factor = *dloss.as<float>() / static_cast<float>(y.rows());
@@ -187,7 +183,7 @@ Tensor CpuTensorDevice::mean_cosine_backward(const Tensor& y, const Tensor& targ
 }
 
 Tensor CpuTensorDevice::mean_squared_error(const Tensor& y, const Tensor& target) {
-  ABQ_CHECK(same_shape(y, target));
+  check_loss(y, target);
   return mean_of_rows(y.rows(), y.cols(), [&](int64_t r) {
     return tensor_kernels_.squared_distance(row_of(y, r), row_of(target, r), y.cols()) /
            static_cast<float>(y.cols());
@@ -196,7 +192,7 @@ Tensor CpuTensorDevice::mean_squared_error(const Tensor& y, const Tensor& target
 
 Tensor CpuTensorDevice::mean_squared_error_backward(const Tensor& y, const Tensor& target,
                                                     const Tensor& dloss) {
-  ABQ_CHECK(same_shape(y, target) && dloss.size() == 1);
+  check_loss_backward(y, target, dloss);
   Tensor dy = allocate(y.rows(), y.cols());
   if (memory_.failed()) return dy;
   const float factor = 2.0f * *dloss.as<float>() / static_cast<float>(y.size());
@@ -209,7 +205,7 @@ Tensor CpuTensorDevice::mean_squared_error_backward(const Tensor& y, const Tenso
 }
 
 Tensor CpuTensorDevice::symmetric_divergence(const Tensor& p, const Tensor& target) {
-  ABQ_CHECK(same_shape(p, target) && p.rows() % p.cols() == 0);
+  check_divergence(p, target);
   return mean_of_rows(p.rows(), p.cols(), [&](int64_t r) {
     return tensor_kernels_.divergence(row_of(p, r), row_of(target, r), kMinProbability,
                                       r % p.cols() + 1);
@@ -218,7 +214,7 @@ Tensor CpuTensorDevice::symmetric_divergence(const Tensor& p, const Tensor& targ
 
 Tensor CpuTensorDevice::symmetric_divergence_backward(const Tensor& p, const Tensor& target,
                                                       const Tensor& dloss) {
-  ABQ_CHECK(same_shape(p, target) && p.rows() % p.cols() == 0 && dloss.size() == 1);
+  check_divergence_backward(p, target, dloss);
   Tensor dp = allocate(p.rows(), p.cols());
   if (memory_.failed()) return dp;
   const float factor = *dloss.as<float>() / static_cast<float>(p.rows());

@@ -6,10 +6,11 @@
 #include "compute/cuda/attention_kernels.h"
 #include "compute/cuda/causal_blocks.h"
 #include "compute/cuda/cuda_tensor_device.h"
+#include "compute/tensor_checks.h"
 
 namespace abq::compute::cuda {
 
-// Where the heads' matrices lie in the tensors of one attention.
+// Where the heads' matrices lie in the tensors of one attention whose shapes are checked.
 struct AttentionLayout {
   int64_t batch = 0;
   int64_t heads = 0;
@@ -22,24 +23,12 @@ struct AttentionLayout {
         heads(shape.heads),
         kv_heads(shape.kv_heads),
         head_dim(shape.head_dim),
-        blocks(context, shape.window) {
-    ABQ_CHECK(rows % context == 0 && heads % kv_heads == 0);
-  }
+        blocks(context, shape.window) {}
   int64_t context() const { return blocks.context; }
   int64_t group() const { return heads / kv_heads; }
   int64_t query_stride() const { return heads * head_dim; }
   int64_t key_stride() const { return kv_heads * head_dim; }
   int64_t square() const { return context() * context(); }
-
-  void check_queries(const Tensor& x) const {
-    ABQ_CHECK(x.rows() == batch * context() && x.cols() == query_stride());
-  }
-  void check_keys(const Tensor& y) const {
-    ABQ_CHECK(y.rows() == batch * context() && y.cols() == key_stride());
-  }
-  void check_weights(const Tensor& p) const {
-    ABQ_CHECK(p.rows() == batch * heads * context() && p.cols() == context());
-  }
 
   // The matrices of all query heads from row `row` on; the key-value matrix that each of them uses.
   HeadMatrices queries(const Tensor& x, int64_t row) const {
@@ -148,9 +137,8 @@ float score_factor(const AttentionShape& shape) {
 
 Tensor CudaTensorDevice::attention_weights(const AttentionShape& shape, int64_t context,
                                            const Tensor& q, const Tensor& k) {
+  check_attention_weights(shape, context, q, k);
   const AttentionLayout layout(shape, context, q.rows());
-  layout.check_queries(q);
-  layout.check_keys(k);
   Tensor p = allocate(layout.batch * layout.heads * context, context);
   multiply_scores(layout, score_factor(shape), q, k, p);
   run("attention_weights", p,
@@ -162,11 +150,8 @@ TensorPair CudaTensorDevice::attention_weights_backward(const AttentionShape& sh
                                                         int64_t context, const Tensor& q,
                                                         const Tensor& k, const Tensor& p,
                                                         const Tensor& dp) {
+  check_attention_weights_backward(shape, context, q, k, p, dp);
   const AttentionLayout layout(shape, context, q.rows());
-  layout.check_queries(q);
-  layout.check_keys(k);
-  layout.check_weights(p);
-  layout.check_weights(dp);
   TensorPair gradients{allocate(q.rows(), q.cols()), allocate(k.rows(), k.cols())};
   // The scores' gradient, 1 / sqrt(D) included, so that its products with q and k need no factor.
   const Tensor ds = allocate(p.rows(), p.cols());
@@ -181,9 +166,8 @@ TensorPair CudaTensorDevice::attention_weights_backward(const AttentionShape& sh
 
 Tensor CudaTensorDevice::attention_mix(const AttentionShape& shape, int64_t context,
                                        const Tensor& p, const Tensor& v) {
+  check_attention_mix(shape, context, p, v);
   const AttentionLayout layout(shape, context, v.rows());
-  layout.check_weights(p);
-  layout.check_keys(v);
   Tensor y = allocate(v.rows(), layout.query_stride());
   multiply_mix(layout, p, v, y);
   return y;
@@ -192,10 +176,8 @@ Tensor CudaTensorDevice::attention_mix(const AttentionShape& shape, int64_t cont
 TensorPair CudaTensorDevice::attention_mix_backward(const AttentionShape& shape, int64_t context,
                                                     const Tensor& p, const Tensor& v,
                                                     const Tensor& dy) {
+  check_attention_mix_backward(shape, context, p, v, dy);
   const AttentionLayout layout(shape, context, v.rows());
-  layout.check_weights(p);
-  layout.check_keys(v);
-  layout.check_queries(dy);
   TensorPair gradients{allocate(p.rows(), p.cols()), allocate(v.rows(), v.cols())};
   multiply_scores(layout, 1.0F, dy, v, gradients.first);
   run("attention_mix_backward", gradients.first,

@@ -3,11 +3,12 @@
 #include "compute/cuda/cuda_tensor_device.h"
 #include "compute/cuda/row_kernels.h"
 #include "compute/cuda/tensor_arguments.h"
+#include "compute/tensor_checks.h"
 
 namespace abq::compute::cuda {
 namespace {
 
-WeightGrid weight_grid(const WeightQuantizer& quantizer, int64_t cols) {
+WeightGrid weight_grid(const WeightQuantizer& quantizer, int64_t group_size) {
   WeightGrid grid;
   switch (quantizer.kind) {
     case WeightQuantizer::Kind::kAsymmetric:
@@ -23,24 +24,8 @@ WeightGrid weight_grid(const WeightQuantizer& quantizer, int64_t cols) {
   grid.levels = quantizer.levels;
   grid.steps = quantizer.steps;
   grid.zero = quantizer.zero;
-  grid.group_size = quantizer.group_size == 0 ? cols : quantizer.group_size;
-  ABQ_CHECK(grid.group_size == 0 || cols % grid.group_size == 0);
+  grid.group_size = group_size;
   return grid;
-}
-
-void check_clip(const Tensor& w, const Tensor& low, const Tensor& high, const WeightGrid& grid) {
-  ABQ_CHECK(low.empty() == high.empty());
-  if (low.empty()) return;
-  check_same(low, high);
-  ABQ_CHECK(low.rows() == w.rows() && low.cols() * grid.group_size == w.cols());
-}
-
-void check_vectors(const Tensor& w, const Tensor& row_scale, const Tensor& column_scale,
-                   const Tensor& a, const Tensor& b) {
-  ABQ_CHECK(row_scale.empty() || row_scale.size() == w.rows());
-  ABQ_CHECK(column_scale.empty() || column_scale.size() == w.cols());
-  ABQ_CHECK(a.empty() == b.empty());
-  ABQ_CHECK(a.empty() || (a.size() == w.rows() && b.size() == w.cols()));
 }
 
 }  // namespace
@@ -48,7 +33,7 @@ void check_vectors(const Tensor& w, const Tensor& row_scale, const Tensor& colum
 // ---- Quantizers
 
 Tensor CudaTensorDevice::fake_quantize_tokens(const Tensor& x, int bits, int64_t segment) {
-  ABQ_CHECK(segment > 0 && x.cols() % segment == 0);
+  check_tokens(x, bits, segment);
   Tensor y = allocate(x.rows(), x.cols());
   run("fake_quantize_tokens", y, [&] {
     cuda::fake_quantize_tokens(floats(x), bits, segment, floats(y), x.rows(), x.cols(), stream_);
@@ -58,8 +43,8 @@ Tensor CudaTensorDevice::fake_quantize_tokens(const Tensor& x, int bits, int64_t
 
 Tensor CudaTensorDevice::fake_quantize_tokens_backward(const Tensor& x, int bits, int64_t segment,
                                                        const Tensor& dy) {
-  ABQ_CHECK(segment > 0 && x.cols() % segment == 0);
-  check_same(x, dy);
+  check_tokens(x, bits, segment);
+  check_same_shape(x, dy);
   Tensor dx = allocate(x.rows(), x.cols());
   run("fake_quantize_tokens_backward", dx, [&] {
     cuda::fake_quantize_tokens_backward(floats(x), bits, segment, floats(dy), floats(dx), x.rows(),
@@ -71,8 +56,8 @@ Tensor CudaTensorDevice::fake_quantize_tokens_backward(const Tensor& x, int bits
 Tensor CudaTensorDevice::fake_quantize_weight(const Tensor& w, const Tensor& clip_low,
                                               const Tensor& clip_high,
                                               const WeightQuantizer& quantizer) {
-  const WeightGrid grid = weight_grid(quantizer, w.cols());
-  check_clip(w, clip_low, clip_high, grid);
+  const WeightGrid grid =
+      weight_grid(quantizer, check_weight_quantizer(w, clip_low, clip_high, quantizer));
   Tensor y = allocate(w.rows(), w.cols());
   run("fake_quantize_weight", y, [&] {
     cuda::fake_quantize_weight(floats(w), floats(clip_low), floats(clip_high), grid, floats(y),
@@ -86,9 +71,9 @@ WeightGradient CudaTensorDevice::fake_quantize_weight_backward(const Tensor& w,
                                                                const Tensor& clip_high,
                                                                const WeightQuantizer& quantizer,
                                                                const Tensor& dy) {
-  const WeightGrid grid = weight_grid(quantizer, w.cols());
-  check_clip(w, clip_low, clip_high, grid);
-  check_same(w, dy);
+  const WeightGrid grid =
+      weight_grid(quantizer, check_weight_quantizer(w, clip_low, clip_high, quantizer));
+  check_same_shape(w, dy);
   WeightGradient d;
   d.w = allocate(w.rows(), w.cols());
   if (!clip_low.empty()) {
@@ -108,7 +93,7 @@ WeightGradient CudaTensorDevice::fake_quantize_weight_backward(const Tensor& w,
 Tensor CudaTensorDevice::affine_weight(const Tensor& w, const Tensor& row_scale,
                                        const Tensor& column_scale, const Tensor& a,
                                        const Tensor& b) {
-  check_vectors(w, row_scale, column_scale, a, b);
+  check_affine_weight(w, row_scale, column_scale, a, b);
   Tensor y = allocate(w.rows(), w.cols());
   run("affine_weight", y, [&] {
     cuda::affine_weight(floats(w), floats(row_scale), floats(column_scale), floats(a), floats(b),
@@ -121,16 +106,17 @@ AffineGradient CudaTensorDevice::affine_weight_backward(const Tensor& w, const T
                                                         const Tensor& column_scale, const Tensor& a,
                                                         const Tensor& b, const Tensor& dy,
                                                         bool w_wanted) {
-  check_vectors(w, row_scale, column_scale, a, b);
-  check_same(w, dy);
+  check_affine_weight(w, row_scale, column_scale, a, b);
+  check_same_shape(w, dy);
   AffineGradient d;
   if (w_wanted) d.w = allocate(w.rows(), w.cols());
-  if (!row_scale.empty()) d.row_scale = allocate(1, w.rows());
-  if (!column_scale.empty()) d.column_scale = allocate(1, w.cols());
-  if (!a.empty()) {
-    d.a = allocate(1, w.rows());
-    d.b = allocate(1, w.cols());
-  }
+  const auto like = [&](const Tensor& x) {
+    return x.empty() ? Tensor() : allocate(x.rows(), x.cols());
+  };
+  d.row_scale = like(row_scale);
+  d.column_scale = like(column_scale);
+  d.a = like(a);
+  d.b = like(b);
   const Tensor scratch = allocate(1, affine_weight_backward_scratch(w.rows(), w.cols()));
   run("affine_weight_backward", w, [&] {
     cuda::affine_weight_backward(floats(w), floats(row_scale), floats(column_scale), floats(a),
@@ -144,8 +130,7 @@ AffineGradient CudaTensorDevice::affine_weight_backward(const Tensor& w, const T
 // ---- Losses
 
 Tensor CudaTensorDevice::mean_cosine(const Tensor& y, const Tensor& target) {
-  check_same(y, target);
-  ABQ_CHECK(y.size() > 0);
+  check_loss(y, target);
   Tensor loss = allocate(1, 1);
   const Tensor scratch = allocate(1, mean_cosine_scratch(y.rows(), y.cols()));
   run("mean_cosine", y, [&] {
@@ -157,8 +142,7 @@ Tensor CudaTensorDevice::mean_cosine(const Tensor& y, const Tensor& target) {
 
 Tensor CudaTensorDevice::mean_cosine_backward(const Tensor& y, const Tensor& target,
                                               const Tensor& dloss) {
-  check_same(y, target);
-  ABQ_CHECK(y.size() > 0 && dloss.size() == 1);
+  check_loss_backward(y, target, dloss);
   Tensor dy = allocate(y.rows(), y.cols());
   run("mean_cosine_backward", dy, [&] {
     cuda::mean_cosine_backward(floats(y), floats(target), floats(dloss), floats(dy), y.rows(),
@@ -168,8 +152,7 @@ Tensor CudaTensorDevice::mean_cosine_backward(const Tensor& y, const Tensor& tar
 }
 
 Tensor CudaTensorDevice::mean_squared_error(const Tensor& y, const Tensor& target) {
-  check_same(y, target);
-  ABQ_CHECK(y.size() > 0);
+  check_loss(y, target);
   Tensor loss = allocate(1, 1);
   const Tensor scratch = allocate(1, mean_squared_error_scratch(y.rows(), y.cols()));
   run("mean_squared_error", y, [&] {
@@ -181,8 +164,7 @@ Tensor CudaTensorDevice::mean_squared_error(const Tensor& y, const Tensor& targe
 
 Tensor CudaTensorDevice::mean_squared_error_backward(const Tensor& y, const Tensor& target,
                                                      const Tensor& dloss) {
-  check_same(y, target);
-  ABQ_CHECK(y.size() > 0 && dloss.size() == 1);
+  check_loss_backward(y, target, dloss);
   Tensor dy = allocate(y.rows(), y.cols());
   run("mean_squared_error_backward", dy, [&] {
     cuda::mean_squared_error_backward(floats(y), floats(target), floats(dloss), floats(dy),
@@ -192,8 +174,7 @@ Tensor CudaTensorDevice::mean_squared_error_backward(const Tensor& y, const Tens
 }
 
 Tensor CudaTensorDevice::symmetric_divergence(const Tensor& p, const Tensor& target) {
-  check_same(p, target);
-  ABQ_CHECK(p.size() > 0);
+  check_divergence(p, target);
   Tensor loss = allocate(1, 1);
   const Tensor scratch = allocate(1, symmetric_divergence_scratch(p.rows(), p.cols()));
   run("symmetric_divergence", p, [&] {
@@ -205,8 +186,7 @@ Tensor CudaTensorDevice::symmetric_divergence(const Tensor& p, const Tensor& tar
 
 Tensor CudaTensorDevice::symmetric_divergence_backward(const Tensor& p, const Tensor& target,
                                                        const Tensor& dloss) {
-  check_same(p, target);
-  ABQ_CHECK(p.size() > 0 && dloss.size() == 1);
+  check_divergence_backward(p, target, dloss);
   Tensor dp = allocate(p.rows(), p.cols());
   run("symmetric_divergence_backward", dp, [&] {
     cuda::symmetric_divergence_backward(floats(p), floats(target), floats(dloss), floats(dp),
@@ -219,8 +199,7 @@ Tensor CudaTensorDevice::symmetric_divergence_backward(const Tensor& p, const Te
 
 void CudaTensorDevice::adamw(const Tensor& parameter, const Tensor& gradient, const Tensor& mean,
                              const Tensor& variance, const AdamW& settings) {
-  const int64_t size = parameter.size();
-  ABQ_CHECK(gradient.size() == size && mean.size() == size && variance.size() == size);
+  check_adamw(parameter, gradient, mean, variance, settings);
   AdamWStep step;
   step.rate = settings.rate;
   step.beta1 = settings.beta1;
@@ -229,8 +208,8 @@ void CudaTensorDevice::adamw(const Tensor& parameter, const Tensor& gradient, co
   step.weight_decay = settings.weight_decay;
   step.step = settings.step;
   run("adamw", parameter, [&] {
-    cuda::adamw(floats(parameter), floats(gradient), floats(mean), floats(variance), step, size,
-                stream_);
+    cuda::adamw(floats(parameter), floats(gradient), floats(mean), floats(variance), step,
+                parameter.size(), stream_);
   });
 }
 

@@ -1,4 +1,4 @@
-// What the functions of CudaTensorDevice ask of their arguments.
+// How the functions of CudaTensorDevice read their arguments.
 #pragma once
 
 #include "compute/tensor.h"
@@ -7,10 +7,6 @@ namespace abq::compute::cuda {
 
 inline float* floats(const Tensor& x) {
   return x.as<float>();
-}
-
-inline void check_same(const Tensor& a, const Tensor& b) {
-  ABQ_CHECK(a.rows() == b.rows() && a.cols() == b.cols());
 }
 
 }  // namespace abq::compute::cuda

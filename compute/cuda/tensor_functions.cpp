@@ -3,33 +3,34 @@
 #include "compute/cuda/cuda_tensor_device.h"
 #include "compute/cuda/row_kernels.h"
 #include "compute/cuda/tensor_arguments.h"
+#include "compute/tensor_checks.h"
 
 namespace abq::compute::cuda {
 
 // ---- Elementwise
 
 Tensor CudaTensorDevice::add(const Tensor& a, const Tensor& b) {
-  check_same(a, b);
+  check_same_shape(a, b);
   Tensor y = allocate(a.rows(), a.cols());
   run("add", y, [&] { cuda::add(floats(a), floats(b), floats(y), y.size(), stream_); });
   return y;
 }
 
 Tensor CudaTensorDevice::multiply(const Tensor& a, const Tensor& b) {
-  check_same(a, b);
+  check_same_shape(a, b);
   Tensor y = allocate(a.rows(), a.cols());
   run("multiply", y, [&] { cuda::multiply(floats(a), floats(b), floats(y), y.size(), stream_); });
   return y;
 }
 
 void CudaTensorDevice::accumulate(const Tensor& sum, const Tensor& x, float factor) {
-  check_same(sum, x);
+  ABQ_CHECK(sum.size() == x.size());
   run("accumulate", sum,
       [&] { cuda::accumulate(floats(sum), floats(x), factor, x.size(), stream_); });
 }
 
 Tensor CudaTensorDevice::silu_mul(const Tensor& gate, const Tensor& up) {
-  check_same(gate, up);
+  check_same_shape(gate, up);
   Tensor y = allocate(gate.rows(), gate.cols());
   run("silu_mul", y,
       [&] { cuda::silu_mul(floats(gate), floats(up), floats(y), y.size(), stream_); });
@@ -38,8 +39,8 @@ Tensor CudaTensorDevice::silu_mul(const Tensor& gate, const Tensor& up) {
 
 TensorPair CudaTensorDevice::silu_mul_backward(const Tensor& gate, const Tensor& up,
                                                const Tensor& dy) {
-  check_same(gate, up);
-  check_same(gate, dy);
+  check_same_shape(gate, up);
+  check_same_shape(gate, dy);
   TensorPair d{allocate(gate.rows(), gate.cols()), allocate(gate.rows(), gate.cols())};
   run("silu_mul_backward", dy, [&] {
     cuda::silu_mul_backward(floats(gate), floats(up), floats(dy), floats(d.first), floats(d.second),
@@ -55,7 +56,7 @@ Tensor CudaTensorDevice::sigmoid(const Tensor& x) {
 }
 
 Tensor CudaTensorDevice::sigmoid_backward(const Tensor& y, const Tensor& dy) {
-  check_same(y, dy);
+  check_same_shape(y, dy);
   Tensor dx = allocate(y.rows(), y.cols());
   run("sigmoid_backward", dx,
       [&] { cuda::sigmoid_backward(floats(y), floats(dy), floats(dx), dx.size(), stream_); });
@@ -69,7 +70,7 @@ Tensor CudaTensorDevice::reciprocal(const Tensor& x) {
 }
 
 Tensor CudaTensorDevice::reciprocal_backward(const Tensor& y, const Tensor& dy) {
-  check_same(y, dy);
+  check_same_shape(y, dy);
   Tensor dx = allocate(y.rows(), y.cols());
   run("reciprocal_backward", dx,
       [&] { cuda::reciprocal_backward(floats(y), floats(dy), floats(dx), dx.size(), stream_); });
@@ -91,7 +92,7 @@ Tensor CudaTensorDevice::negative_log_abs(const Tensor& x) {
 }
 
 Tensor CudaTensorDevice::negative_log_abs_backward(const Tensor& x, const Tensor& dy) {
-  check_same(x, dy);
+  check_same_shape(x, dy);
   Tensor dx = allocate(x.rows(), x.cols());
   run("negative_log_abs_backward", dx, [&] {
     cuda::negative_log_abs_backward(floats(x), floats(dy), floats(dx), dx.size(), stream_);
@@ -102,7 +103,7 @@ Tensor CudaTensorDevice::negative_log_abs_backward(const Tensor& x, const Tensor
 // ---- Rows
 
 Tensor CudaTensorDevice::rms_norm(const Tensor& x, const Tensor& weight, float eps) {
-  ABQ_CHECK(weight.size() == x.cols());
+  check_rms_norm(x, weight);
   Tensor y = allocate(x.rows(), x.cols());
   run("rms_norm", y, [&] {
     cuda::rms_norm(floats(x), floats(weight), eps, floats(y), x.rows(), x.cols(), stream_);
@@ -112,9 +113,9 @@ Tensor CudaTensorDevice::rms_norm(const Tensor& x, const Tensor& weight, float e
 
 TensorPair CudaTensorDevice::rms_norm_backward(const Tensor& x, const Tensor& weight, float eps,
                                                const Tensor& dy) {
-  ABQ_CHECK(weight.size() == x.cols());
-  check_same(x, dy);
-  TensorPair d{allocate(x.rows(), x.cols()), allocate(1, x.cols())};
+  check_rms_norm(x, weight);
+  check_same_shape(x, dy);
+  TensorPair d{allocate(x.rows(), x.cols()), allocate(weight.rows(), weight.cols())};
   const Tensor scratch = allocate(1, rms_norm_backward_scratch(x.rows(), x.cols()));
   run("rms_norm_backward", d.first, [&] {
     cuda::rms_norm_backward(floats(x), floats(weight), eps, floats(dy), floats(d.first),
@@ -125,8 +126,7 @@ TensorPair CudaTensorDevice::rms_norm_backward(const Tensor& x, const Tensor& we
 
 Tensor CudaTensorDevice::rope(const Tensor& x, int head_dim, int64_t context,
                               const Tensor& frequencies, bool inverse) {
-  ABQ_CHECK(head_dim > 0 && head_dim % 2 == 0 && x.cols() % head_dim == 0 && context > 0);
-  ABQ_CHECK(frequencies.size() == head_dim / 2);
+  check_rope(x, head_dim, context, frequencies);
   Tensor y = allocate(x.rows(), x.cols());
   run("rope", y, [&] {
     cuda::rope(floats(x), head_dim, context, floats(frequencies), inverse, floats(y), x.rows(),
@@ -136,7 +136,7 @@ Tensor CudaTensorDevice::rope(const Tensor& x, int head_dim, int64_t context,
 }
 
 Tensor CudaTensorDevice::repeat(const Tensor& x, int64_t inner, int64_t count) {
-  ABQ_CHECK(inner > 0 && count > 0 && x.size() % inner == 0);
+  check_repeat(x, inner, count);
   Tensor y = allocate(1, x.size() * count);
   run("repeat", y,
       [&] { cuda::repeat(floats(x), floats(y), x.size() / inner, inner, count, stream_); });
@@ -144,7 +144,7 @@ Tensor CudaTensorDevice::repeat(const Tensor& x, int64_t inner, int64_t count) {
 }
 
 Tensor CudaTensorDevice::repeat_backward(const Tensor& dy, int64_t inner, int64_t count) {
-  ABQ_CHECK(inner > 0 && count > 0 && dy.size() % (inner * count) == 0);
+  check_repeat_backward(dy, inner, count);
   const int64_t outer = dy.size() / (inner * count);
   Tensor dx = allocate(1, outer * inner);
   run("repeat_backward", dx,
@@ -153,6 +153,7 @@ Tensor CudaTensorDevice::repeat_backward(const Tensor& dy, int64_t inner, int64_
 }
 
 Tensor CudaTensorDevice::column_statistics(const Tensor& x) {
+  check_column_statistics(x);
   Tensor y = allocate(3, x.cols());
   const Tensor scratch = allocate(1, column_statistics_scratch(x.rows(), x.cols()));
   run("column_statistics", y, [&] {

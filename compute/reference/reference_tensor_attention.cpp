@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "compute/reference/reference_tensor_device.h"
+#include "compute/tensor_checks.h"
 
 namespace abq::compute {
 namespace {
@@ -22,8 +23,6 @@ struct Query {
 
 template <class Body>
 void for_queries(const AttentionShape& shape, int64_t context, int64_t rows, const Body& body) {
-  ABQ_CHECK(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0);
-  ABQ_CHECK(context > 0 && rows % context == 0);
   for (int64_t sequence = 0; sequence < rows / context; ++sequence) {
     for (int64_t head = 0; head < shape.heads; ++head) {
       for (int64_t position = 0; position < context; ++position) {
@@ -58,8 +57,7 @@ double floored(double p) {
 
 Tensor ReferenceTensorDevice::attention_weights(const AttentionShape& shape, int64_t context,
                                                 const Tensor& q, const Tensor& k) {
-  ABQ_CHECK(q.cols() == int64_t{shape.heads} * shape.head_dim && k.rows() == q.rows());
-  ABQ_CHECK(k.cols() == int64_t{shape.kv_heads} * shape.head_dim);
+  check_attention_weights(shape, context, q, k);
   const Tensor p = zeros(q.rows() * shape.heads, context);
   if (memory_.failed()) return p;
   const double root = std::sqrt(static_cast<double>(shape.head_dim));
@@ -85,6 +83,7 @@ TensorPair ReferenceTensorDevice::attention_weights_backward(const AttentionShap
                                                              int64_t context, const Tensor& q,
                                                              const Tensor& k, const Tensor& p,
                                                              const Tensor& dp) {
+  check_attention_weights_backward(shape, context, q, k, p, dp);
   const Tensor dq = zeros_like(q), dk = zeros_like(k);
   if (memory_.failed()) return {dq, dk};
   const double root = std::sqrt(static_cast<double>(shape.head_dim));
@@ -108,7 +107,7 @@ TensorPair ReferenceTensorDevice::attention_weights_backward(const AttentionShap
 
 Tensor ReferenceTensorDevice::attention_mix(const AttentionShape& shape, int64_t context,
                                             const Tensor& p, const Tensor& v) {
-  ABQ_CHECK(p.rows() == v.rows() * shape.heads && p.cols() == context);
+  check_attention_mix(shape, context, p, v);
   const Tensor y = zeros(v.rows(), int64_t{shape.heads} * shape.head_dim);
   if (memory_.failed()) return y;
   for_queries(shape, context, v.rows(), [&](const Query& query) {
@@ -125,6 +124,7 @@ Tensor ReferenceTensorDevice::attention_mix(const AttentionShape& shape, int64_t
 TensorPair ReferenceTensorDevice::attention_mix_backward(const AttentionShape& shape,
                                                          int64_t context, const Tensor& p,
                                                          const Tensor& v, const Tensor& dy) {
+  check_attention_mix_backward(shape, context, p, v, dy);
   const Tensor dp = zeros_like(p), dv = zeros_like(v);
   if (memory_.failed()) return {dp, dv};
   for_queries(shape, context, v.rows(), [&](const Query& query) {
@@ -168,7 +168,7 @@ Cosine cosine(const Tensor& y, const Tensor& target, int64_t row) {
 }  // namespace
 
 Tensor ReferenceTensorDevice::mean_cosine(const Tensor& y, const Tensor& target) {
-  ABQ_CHECK(y.rows() == target.rows() && y.cols() == target.cols());
+  check_loss(y, target);
   return make(1, 1, [&](int64_t, int64_t) {
     double sum = 0;
     for (int64_t r = 0; r < y.rows(); ++r) {
@@ -181,6 +181,7 @@ Tensor ReferenceTensorDevice::mean_cosine(const Tensor& y, const Tensor& target)
 
 Tensor ReferenceTensorDevice::mean_cosine_backward(const Tensor& y, const Tensor& target,
                                                    const Tensor& dloss) {
+  check_loss_backward(y, target, dloss);
   const Tensor dy = allocate(y.rows(), y.cols());
   if (memory_.failed()) return dy;
   const double factor = at(dloss, 0) / static_cast<double>(y.rows());
@@ -196,7 +197,7 @@ Tensor ReferenceTensorDevice::mean_cosine_backward(const Tensor& y, const Tensor
 }
 
 Tensor ReferenceTensorDevice::mean_squared_error(const Tensor& y, const Tensor& target) {
-  ABQ_CHECK(y.rows() == target.rows() && y.cols() == target.cols());
+  check_loss(y, target);
   return make(1, 1, [&](int64_t, int64_t) {
     double sum = 0;
     for (int64_t i = 0; i < y.size(); ++i)
@@ -207,13 +208,14 @@ Tensor ReferenceTensorDevice::mean_squared_error(const Tensor& y, const Tensor& 
 
 Tensor ReferenceTensorDevice::mean_squared_error_backward(const Tensor& y, const Tensor& target,
                                                           const Tensor& dloss) {
+  check_loss_backward(y, target, dloss);
   return make(y.rows(), y.cols(), [&](int64_t r, int64_t c) {
     return at(dloss, 0) * 2.0 * (at(y, r, c) - at(target, r, c)) / static_cast<double>(y.size());
   });
 }
 
 Tensor ReferenceTensorDevice::symmetric_divergence(const Tensor& p, const Tensor& target) {
-  ABQ_CHECK(p.rows() == target.rows() && p.cols() == target.cols() && p.rows() % p.cols() == 0);
+  check_divergence(p, target);
   return make(1, 1, [&](int64_t, int64_t) {
     double sum = 0;
     for (int64_t r = 0; r < p.rows(); ++r) {
@@ -228,7 +230,7 @@ Tensor ReferenceTensorDevice::symmetric_divergence(const Tensor& p, const Tensor
 
 Tensor ReferenceTensorDevice::symmetric_divergence_backward(const Tensor& p, const Tensor& target,
                                                             const Tensor& dloss) {
-  ABQ_CHECK(p.rows() == target.rows() && p.cols() == target.cols() && p.rows() % p.cols() == 0);
+  check_divergence_backward(p, target, dloss);
   return make(p.rows(), p.cols(), [&](int64_t r, int64_t key) {
     const double u = at(p, r, key);
     if (key > r % p.cols() || u < kMinProbability) return 0.0;

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "compute/tensor_checks.h"
+
 namespace abq::compute {
 namespace {
 
@@ -12,10 +14,6 @@ using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowM
 
 Eigen::Map<Matrix> view(const Tensor& x) {
   return {x.as<double>(), x.rows(), x.cols()};
-}
-
-bool same_shape(const Tensor& a, const Tensor& b) {
-  return a.rows() == b.rows() && a.cols() == b.cols();
 }
 
 double logistic(double x) {
@@ -88,12 +86,12 @@ Tensor ReferenceTensorDevice::transposed_matmul(const Tensor& a, const Tensor& b
 // ---- Elementwise
 
 Tensor ReferenceTensorDevice::add(const Tensor& a, const Tensor& b) {
-  ABQ_CHECK(same_shape(a, b));
+  check_same_shape(a, b);
   return make(a.rows(), a.cols(), [&](int64_t r, int64_t c) { return at(a, r, c) + at(b, r, c); });
 }
 
 Tensor ReferenceTensorDevice::multiply(const Tensor& a, const Tensor& b) {
-  ABQ_CHECK(same_shape(a, b));
+  check_same_shape(a, b);
   return make(a.rows(), a.cols(), [&](int64_t r, int64_t c) { return at(a, r, c) * at(b, r, c); });
 }
 
@@ -105,7 +103,7 @@ void ReferenceTensorDevice::accumulate(const Tensor& sum, const Tensor& x, float
 }
 
 Tensor ReferenceTensorDevice::silu_mul(const Tensor& gate, const Tensor& up) {
-  ABQ_CHECK(same_shape(gate, up));
+  check_same_shape(gate, up);
   return make(gate.rows(), gate.cols(), [&](int64_t r, int64_t c) {
     return at(gate, r, c) * logistic(at(gate, r, c)) * at(up, r, c);
   });
@@ -113,7 +111,8 @@ Tensor ReferenceTensorDevice::silu_mul(const Tensor& gate, const Tensor& up) {
 
 TensorPair ReferenceTensorDevice::silu_mul_backward(const Tensor& gate, const Tensor& up,
                                                     const Tensor& dy) {
-  ABQ_CHECK(same_shape(gate, up) && same_shape(gate, dy));
+  check_same_shape(gate, up);
+  check_same_shape(gate, dy);
   // d/dg g s(g) = s + g s (1 - s)
   const Tensor dgate = make(gate.rows(), gate.cols(), [&](int64_t r, int64_t c) {
     const double g = at(gate, r, c), s = logistic(g);
@@ -131,7 +130,7 @@ Tensor ReferenceTensorDevice::sigmoid(const Tensor& x) {
 }
 
 Tensor ReferenceTensorDevice::sigmoid_backward(const Tensor& y, const Tensor& dy) {
-  ABQ_CHECK(same_shape(y, dy));
+  check_same_shape(y, dy);
   return make(y.rows(), y.cols(), [&](int64_t r, int64_t c) {
     return at(dy, r, c) * at(y, r, c) * (1.0 - at(y, r, c));
   });
@@ -142,7 +141,7 @@ Tensor ReferenceTensorDevice::reciprocal(const Tensor& x) {
 }
 
 Tensor ReferenceTensorDevice::reciprocal_backward(const Tensor& y, const Tensor& dy) {
-  ABQ_CHECK(same_shape(y, dy));
+  check_same_shape(y, dy);
   return make(y.rows(), y.cols(),
               [&](int64_t r, int64_t c) { return -at(dy, r, c) * at(y, r, c) * at(y, r, c); });
 }
@@ -161,7 +160,7 @@ Tensor ReferenceTensorDevice::negative_log_abs(const Tensor& x) {
 }
 
 Tensor ReferenceTensorDevice::negative_log_abs_backward(const Tensor& x, const Tensor& dy) {
-  ABQ_CHECK(same_shape(x, dy));
+  check_same_shape(x, dy);
   return make(x.rows(), x.cols(),
               [&](int64_t r, int64_t c) { return -at(dy, r, c) / at(x, r, c); });
 }
@@ -169,7 +168,7 @@ Tensor ReferenceTensorDevice::negative_log_abs_backward(const Tensor& x, const T
 // ---- Rows
 
 Tensor ReferenceTensorDevice::rms_norm(const Tensor& x, const Tensor& weight, float eps) {
-  ABQ_CHECK(weight.size() == x.cols());
+  check_rms_norm(x, weight);
   Tensor y = allocate(x.rows(), x.cols());
   if (memory_.failed()) return y;
   for (int64_t r = 0; r < x.rows(); ++r) {
@@ -183,7 +182,8 @@ Tensor ReferenceTensorDevice::rms_norm(const Tensor& x, const Tensor& weight, fl
 
 TensorPair ReferenceTensorDevice::rms_norm_backward(const Tensor& x, const Tensor& weight,
                                                     float eps, const Tensor& dy) {
-  ABQ_CHECK(weight.size() == x.cols() && same_shape(x, dy));
+  check_rms_norm(x, weight);
+  check_same_shape(x, dy);
   const Tensor dx = zeros_like(x), dweight = zeros_like(weight);
   if (memory_.failed()) return {dx, dweight};
   // y_c = x_c w_c / root; d root / d x_k = x_k / (C root).
@@ -203,8 +203,7 @@ TensorPair ReferenceTensorDevice::rms_norm_backward(const Tensor& x, const Tenso
 
 Tensor ReferenceTensorDevice::rope(const Tensor& x, int head_dim, int64_t context,
                                    const Tensor& frequencies, bool inverse) {
-  ABQ_CHECK(head_dim > 0 && head_dim % 2 == 0 && x.cols() % head_dim == 0 && context > 0);
-  ABQ_CHECK(frequencies.size() == head_dim / 2);
+  check_rope(x, head_dim, context, frequencies);
   const int64_t half = head_dim / 2;
   return make(x.rows(), x.cols(), [&](int64_t r, int64_t c) {
     const int64_t j = c % head_dim;
@@ -216,13 +215,13 @@ Tensor ReferenceTensorDevice::rope(const Tensor& x, int head_dim, int64_t contex
 }
 
 Tensor ReferenceTensorDevice::repeat(const Tensor& x, int64_t inner, int64_t count) {
-  ABQ_CHECK(inner > 0 && count > 0 && x.size() % inner == 0);
+  check_repeat(x, inner, count);
   return make(1, x.size() * count,
               [&](int64_t, int64_t i) { return at(x, i / (inner * count) * inner + i % inner); });
 }
 
 Tensor ReferenceTensorDevice::repeat_backward(const Tensor& dy, int64_t inner, int64_t count) {
-  ABQ_CHECK(inner > 0 && count > 0 && dy.size() % (inner * count) == 0);
+  check_repeat_backward(dy, inner, count);
   return make(1, dy.size() / count, [&](int64_t, int64_t i) {
     double sum = 0;
     for (int64_t r = 0; r < count; ++r)
@@ -232,7 +231,7 @@ Tensor ReferenceTensorDevice::repeat_backward(const Tensor& dy, int64_t inner, i
 }
 
 Tensor ReferenceTensorDevice::column_statistics(const Tensor& x) {
-  ABQ_CHECK(x.rows() > 0);
+  check_column_statistics(x);
   Tensor y = allocate(3, x.cols());
   if (memory_.failed()) return y;
   view(y).row(0) = view(x).colwise().minCoeff();
@@ -246,12 +245,10 @@ Tensor ReferenceTensorDevice::column_statistics(const Tensor& x) {
 void ReferenceTensorDevice::adamw(const Tensor& parameter, const Tensor& gradient,
                                   const Tensor& mean, const Tensor& variance,
                                   const AdamW& settings) {
-  const int64_t size = parameter.size();
-  ABQ_CHECK(gradient.size() == size && mean.size() == size && variance.size() == size);
-  ABQ_CHECK(settings.step >= 1);
+  check_adamw(parameter, gradient, mean, variance, settings);
   if (memory_.failed()) return;
   const double step = static_cast<double>(settings.step);
-  for (int64_t i = 0; i < size; ++i) {
+  for (int64_t i = 0; i < parameter.size(); ++i) {
     const double g = at(gradient, i);
     at(mean, i) = settings.beta1 * at(mean, i) + (1 - settings.beta1) * g;
     at(variance, i) = settings.beta2 * at(variance, i) + (1 - settings.beta2) * g * g;

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "compute/reference/reference_tensor_device.h"
+#include "compute/tensor_checks.h"
 
 namespace abq::compute {
 namespace {
@@ -124,12 +125,8 @@ void binarize_backward(const Group& group, const double* dy, double* dx) {
 template <class Body>
 void for_groups(const Tensor& w, const Tensor& clip_low, const Tensor& clip_high,
                 const WeightQuantizer& quantizer, const Body& body) {
-  const int64_t length = quantizer.group_size == 0 ? w.cols() : quantizer.group_size;
-  ABQ_CHECK(length > 0 && w.cols() % length == 0);
-  ABQ_CHECK(clip_low.empty() == clip_high.empty());
-  const int64_t groups = w.size() / length;
-  ABQ_CHECK(clip_low.empty() || (clip_low.size() == groups && clip_high.size() == groups));
-  for (int64_t g = 0; g < groups; ++g) {
+  const int64_t length = check_weight_quantizer(w, clip_low, clip_high, quantizer);
+  for (int64_t g = 0; g < w.size() / length; ++g) {
     Group group = {.x = w.as<double>() + g * length, .count = length};
     if (!clip_low.empty()) group.clip_low = at(clip_low, g);
     if (!clip_high.empty()) group.clip_high = at(clip_high, g);
@@ -138,7 +135,7 @@ void for_groups(const Tensor& w, const Tensor& clip_low, const Tensor& clip_high
 }
 
 WeightQuantizer token_quantizer(const Tensor& x, int bits, int64_t segment) {
-  ABQ_CHECK(bits >= 1 && bits <= 8 && segment > 0 && x.cols() % segment == 0);
+  check_tokens(x, bits, segment);
   return {.kind = Kind::kAsymmetric, .levels = 1 << bits, .group_size = segment};
 }
 
@@ -176,7 +173,7 @@ Tensor ReferenceTensorDevice::fake_quantize_weight(const Tensor& w, const Tensor
 WeightGradient ReferenceTensorDevice::fake_quantize_weight_backward(
     const Tensor& w, const Tensor& clip_low, const Tensor& clip_high,
     const WeightQuantizer& quantizer, const Tensor& dy) {
-  ABQ_CHECK(dy.rows() == w.rows() && dy.cols() == w.cols());
+  check_same_shape(w, dy);
   WeightGradient gradient;
   gradient.w = zeros_like(w);
   if (!clip_low.empty()) gradient.clip_low = zeros_like(clip_low);
@@ -198,10 +195,7 @@ WeightGradient ReferenceTensorDevice::fake_quantize_weight_backward(
 Tensor ReferenceTensorDevice::affine_weight(const Tensor& w, const Tensor& row_scale,
                                             const Tensor& column_scale, const Tensor& a,
                                             const Tensor& b) {
-  ABQ_CHECK(row_scale.empty() || row_scale.size() == w.rows());
-  ABQ_CHECK(column_scale.empty() || column_scale.size() == w.cols());
-  ABQ_CHECK(a.empty() == b.empty());
-  ABQ_CHECK(a.empty() || (a.size() == w.rows() && b.size() == w.cols()));
+  check_affine_weight(w, row_scale, column_scale, a, b);
   return make(w.rows(), w.cols(), [&](int64_t n, int64_t k) {
     const double outer = a.empty() ? 0.0 : at(a, n) * at(b, k);
     return at(w, n, k) * or_one(row_scale, n) * or_one(column_scale, k) + outer;
@@ -213,7 +207,8 @@ AffineGradient ReferenceTensorDevice::affine_weight_backward(const Tensor& w,
                                                              const Tensor& column_scale,
                                                              const Tensor& a, const Tensor& b,
                                                              const Tensor& dy, bool w_wanted) {
-  ABQ_CHECK(dy.rows() == w.rows() && dy.cols() == w.cols());
+  check_affine_weight(w, row_scale, column_scale, a, b);
+  check_same_shape(w, dy);
   const auto like = [&](const Tensor& x) { return x.empty() ? Tensor() : zeros_like(x); };
   AffineGradient gradient;
   if (w_wanted) gradient.w = zeros_like(w);

@@ -153,7 +153,13 @@ std::vector<TensorCase> elementwise_cases() {
         [](D d, Tensors x) -> Results { return {d.negative_log_abs(x[0])}; });
     add("negative_log_abs_backward", 2,
         [](D d, Tensors x) -> Results { return {d.negative_log_abs_backward(x[0], x[1])}; });
-    if (cols % 4 == 0) add_unaligned(cases, first);
+    if (cols % 4 != 0) continue;
+    add_unaligned(cases, first);
+    add("accumulate of another shape", 2, [=](D d, Tensors x) -> Results {
+      const Tensor sum = d.copy(x[0]);
+      d.accumulate(sum, x[1].reshaped(cols, rows), -0.3f);
+      return {sum};
+    });
   }
   return cases;
 }
@@ -182,7 +188,14 @@ std::vector<TensorCase> row_cases() {
            const Tensor y = d.column_statistics(t[0]);
            return {y.row_range(0, 1), y.row_range(1, 1), y.row_range(2, 1)};
          }});
-    if (rows == 5) add_unaligned(cases, first);
+    if (rows != 5) continue;
+    add_unaligned(cases, first);
+    cases.push_back({"rms_norm_backward of a weight that is a column",
+                     {x, random_matrix(cols, 1, 3), dy},
+                     steps,
+                     [](D d, Tensors t) -> Results {
+                       return pair(d.rms_norm_backward(t[0], t[1], 1e-5f, t[2]));
+                     }});
   }
   for (const int64_t head_dim : {2, 6, 64}) {
     const int64_t context = 30, rows = 4 * context, cols = 3 * head_dim;

@@ -33,6 +33,14 @@ void spoil_memory(TensorDevice& device, const TensorCase& c) {
   }
 }
 
+void check_shapes(const std::vector<Tensor>& got, const std::vector<Tensor>& expected) {
+  REQUIRE(got.size() == expected.size());
+  for (size_t i = 0; i < got.size(); ++i) {
+    CHECK(got[i].rows() == expected[i].rows());
+    CHECK(got[i].cols() == expected[i].cols());
+  }
+}
+
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](float u, float v) {
     return std::bit_cast<uint32_t>(u) == std::bit_cast<uint32_t>(v);
@@ -133,12 +141,7 @@ void check_sticky_error(TensorDevice& device) {
   const auto reference = create_reference_tensor_device();
   for (const TensorCase& c : all_tensor_cases()) {
     CAPTURE(c.name);
-    const std::vector<Tensor> got = run(device, c), expected = run(*reference, c);
-    REQUIRE(got.size() == expected.size());
-    for (size_t i = 0; i < got.size(); ++i) {
-      CHECK(got[i].rows() == expected[i].rows());
-      CHECK(got[i].cols() == expected[i].cols());
-    }
+    check_shapes(run(device, c), run(*reference, c));
   }
   CHECK(device.status().message() == status.message());
 }

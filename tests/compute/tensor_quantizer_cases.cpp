@@ -156,7 +156,9 @@ std::vector<TensorCase> affine_cases() {
     const size_t first = cases.size();
     for (int present = 0; present < 8; ++present) {
       const auto vector = [&](int bit, int64_t size, uint64_t seed) {
-        return (present & bit) != 0 ? random_matrix(1, size, seed) : HostMatrix{};
+        if ((present & bit) == 0) return HostMatrix{};
+        // Columns are vectors as well, and so are their gradients.
+        return present == 6 ? random_matrix(size, 1, seed) : random_matrix(1, size, seed);
       };
       const std::vector<HostMatrix> inputs = {
           random_matrix(rows, cols, 1), vector(1, rows, 2), vector(2, cols, 3),
