@@ -1,13 +1,23 @@
 // Runs the quantized block on the quantized stream: what the next block will see behind quantized
 // blocks. Before the first block that stream is the float one.
 //
-// After `quantize`, so that it runs what will be deployed: dequantized weights and quantized
-// activations, as floats.
+// The last block has no next one, and nothing is run. After `quantize`, so that it runs what will
+// be deployed: dequantized weights and quantized activations, as floats.
+#include <algorithm>
+
 #include "passes/autodiff/block_evaluator.h"
 #include "passes/passes.h"
 
 namespace abq::passes {
 namespace {
+
+bool feeds_another(const ir::Module& module, const ir::Block& block) {
+  const auto this_one = std::find_if(module.regions.begin(), module.regions.end(),
+                                     [&](const ir::Region& region) { return &region == &block; });
+  return std::any_of(std::next(this_one), module.regions.end(), [](const ir::Region& region) {
+    return region.kind == ir::RegionKind::kBlock;
+  });
+}
 
 struct ReplayQuantized : BlockPass {
   Status run(ir::Module& module, ir::Block& block, PassContext& context) override {
@@ -15,6 +25,7 @@ struct ReplayQuantized : BlockPass {
         context.quantized_stream.empty() ? context.float_stream : context.quantized_stream;
     if (input.empty())
       return invalid_argument("replay-quantized needs a stream; run calibrate before");
+    if (!feeds_another(module, block)) return {};
     compute::TensorDevice& device = context.tensors();
     ABQ_ASSIGN_OR_RETURN(const autodiff::BlockEvaluator evaluator,
                          autodiff::BlockEvaluator::create(device, module, block));

@@ -35,8 +35,6 @@ class SiteFinder {
       ABQ_RETURN_IF_ERROR(add_up_down(site));
     for (const ir::QueryKeySite& site : ir::find_query_key_sites(block_))
       add_query_key(site);
-    for (const ScaleSite& site : sites_)
-      ABQ_RETURN_IF_ERROR(check_readers(site));
     return std::move(sites_);
   }
 
@@ -108,16 +106,6 @@ class SiteFinder {
 
   std::string arrow(int from, std::string_view sign, int to) const {
     return fmt::format("{} {} {}", node(from).name, sign, last_part(node(to).name));
-  }
-
-  Status check_readers(const ScaleSite& site) const {
-    for (const ScaleFold& fold : site.folds) {
-      const ir::ValueId weight = node(fold.node).operands[1];
-      if (block_.users(weight).size() == 1) continue;
-      return unsupported("{}: has more than one reader, so no scale can be folded into it",
-                         module_.weight_name(block_, weight));
-    }
-    return {};
   }
 
   Result<std::vector<float>> start_scales(const std::vector<int>& linears) const {

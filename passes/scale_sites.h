@@ -42,7 +42,7 @@ struct ScaleSite {
 // All sites of a block. start = max|x|^alpha / max|W_col|^(1 - alpha), at least 1e-2, both maxima
 // >= 1e-5: max|x| over the calibration tokens, max|W_col| over all linears that read the input; on
 // v -> o the first query head of a group speaks for all of it. InvalidArgument without input
-// statistics (`calibrate`), Unsupported for a weight with more than one reader.
+// statistics (`calibrate`). Weights with more than one reader have no site (ir/patterns.h).
 Result<std::vector<ScaleSite>> find_scale_sites(
     const ir::Module& module, const ir::Block& block,
     const std::map<std::string, ChannelStatistics>& statistics, double alpha);

@@ -10,6 +10,7 @@
 #   ablation  each term off, at W2*A8 and W4A4
 #   large     one block of LLaMA-7B's shape: time of an epoch, peak device memory
 set -uo pipefail
+export ABQ_REQUIRE_CUDA=1
 prefix=$(realpath "$1")
 tests=$(realpath "$2")
 reference=$(realpath "$3")
@@ -24,19 +25,20 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 phase_tests() {
-  for program in compute passes; do
-    "$tests/abq_${program}_cuda_tests" | grep -vE '^\[doctest\] (doctest|run)'
-  done
+  "$tests/abq_compute_cuda_tests" && "$tests/abq_passes_cuda_tests"
 }
 
 # The out-of-memory test asks the driver for what it does not have: a failed call by intent.
 phase_sanitize() {
   local program=$tests/abq_passes_cuda_tests
+  local bad=0
   for tool in memcheck racecheck; do
-    compute-sanitizer --tool $tool --report-api-errors no --error-exitcode 9 "$program" 2>&1 | tail -1
+    compute-sanitizer --tool $tool --report-api-errors no --error-exitcode 9 "$program" 2>&1 |
+      tail -1 || bad=1
   done
   compute-sanitizer --tool memcheck --report-api-errors no --error-exitcode 9 \
-    "$tests/abq_compute_cuda_tests" 2>&1 | tail -1
+    "$tests/abq_compute_cuda_tests" 2>&1 | tail -1 || bad=1
+  return $bad
 }
 
 phase_time() {
@@ -76,7 +78,9 @@ phase_large() {
     grep -E 'pass |device memory|note|error' | grep -v ' 0.0 s'
 }
 
+failed=0
 for phase in "${phases[@]}"; do
   echo "== $phase"
-  "phase_$phase"
+  "phase_$phase" || failed=1
 done
+exit $failed

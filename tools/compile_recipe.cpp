@@ -71,7 +71,9 @@ Result<quant::Recipe> make_recipe(const CompileOptions& options) {
   if (options.calibration_context > 0) recipe.calibration.context = options.calibration_context;
   if (options.clip_search) recipe.clip_search = true;
 
-  const std::vector<std::string_view> flags = given_flags(options.correction);
+  std::vector<std::string_view> flags = given_flags(options.correction);
+  if (!options.work_dir.empty()) flags.push_back("--work-dir");
+  if (options.restart) flags.push_back("--restart");
   if (!flags.empty() && recipe.method != "abq") {
     return invalid_argument("{}: for method abq only, and the method is {}; add --method abq",
                             fmt::join(flags, ", "), recipe.method);

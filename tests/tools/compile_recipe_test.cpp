@@ -67,6 +67,10 @@ TEST_CASE("flags of method abq are refused with any other method") {
   check_contains(refusal(options), {"--no-akl, --epochs", "method is smooth", "--method abq"});
   options.method.clear();
   check_contains(refusal(options), {"method is rtn"});
+  options.correction = {};
+  options.work_dir = "somewhere";
+  options.restart = true;
+  check_contains(refusal(options), {"--work-dir, --restart", "method is rtn"});
 }
 
 TEST_CASE("flags that leave nothing to learn by are refused") {
