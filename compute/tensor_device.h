@@ -9,7 +9,8 @@
 //
 // Rules for all devices:
 //   - Results are new tensors unless an argument is called `sum` or is named as changed in place.
-//   - Work is ordered as called; only download() and status() wait for it.
+//   - Work is ordered as called; download() and status() wait for it. upload() may wait for earlier
+//     uploads, and a function whose result needs memory that the pool lacks for the whole device.
 //   - Deterministic: every sum has an order that depends on the shapes alone.
 //   - Errors are sticky: after the first failure (memory, a kernel launch) every function returns a
 //     tensor of the right shape with undefined contents, download() fills its output with NaN, and
@@ -143,7 +144,8 @@ class TensorDevice {
   // backward function sums over r.
   virtual Tensor repeat(const Tensor& x, int64_t inner, int64_t count) = 0;
   virtual Tensor repeat_backward(const Tensor& dy, int64_t inner, int64_t count) = 0;
-  // Per column over the rows of x[M, C]: minimum, maximum, sum of squares: [3, C].
+  // Per column over the rows of x[M, C], M > 0: minimum, maximum, sum of squares: [3, C]; all three
+  // are NaN where the column has a NaN.
   virtual Tensor column_statistics(const Tensor& x) = 0;
 
   // ---- Attention, probabilities explicit: batch = rows / context sequences
@@ -164,6 +166,11 @@ class TensorDevice {
   // ---- Quantizers, straight through: round(v / scale) has derivative 1 / scale in v, the zero
   // point's rounding has derivative 0, the clamp blocks outside the codes, the range's bounds pass
   // to the (first) extreme element; a guarded scale (1e-8) and a bound held at 0 pass nothing.
+  // Binary weights w' = s sign(w), s = mean |w|, sign(0) = 1: dy passes to w where |w| <= s; s gets
+  // ds = sum of dy sign(w) over all weights of the row or group, and passes ds sign(w) / length to
+  // each that is not 0 (nothing when guarded).
+  // An element that is NaN is as quant/affine.h has it: the range skips it, its code is 0 and its
+  // gradient 0.
   // Per token, asymmetric, 2^bits levels; each `segment` columns of a row are a token of their own
   // (segment divides the columns). Equal to quant::fake_quantize_tokens in every bit on float32.
   virtual Tensor fake_quantize_tokens(const Tensor& x, int bits, int64_t segment) = 0;
@@ -171,7 +178,8 @@ class TensorDevice {
                                                const Tensor& dy) = 0;
   // w[N, K] with clip factors [N, G] for both ends of each row or group; both empty: no clipping,
   // and no gradients for them. Equal to quantizing and dequantizing by quant/affine.h in every bit
-  // on float32 with an unclipped or clipped range (binary: up to the rounding of the mean).
+  // on float32 with an unclipped or clipped range (binary: up to the rounding of the mean). A clip
+  // factor that is NaN makes its whole row or group NaN.
   virtual Tensor fake_quantize_weight(const Tensor& w, const Tensor& clip_low,
                                       const Tensor& clip_high,
                                       const WeightQuantizer& quantizer) = 0;

@@ -1,6 +1,8 @@
 // The fake quantizers. Ranges and grids follow quant/affine.cpp operation for operation, in code
 // that may not fuse a multiplication with an addition; the kernels only apply a grid.
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "compute/cpu/cpu_tensor_device.h"
 #include "compute/cpu/pieces.h"
@@ -40,6 +42,10 @@ QuantizerGrid symmetric_grid(Extremes range, const WeightQuantizer& quantizer) {
 }
 
 QuantizerGrid grid_of(Extremes range, const WeightQuantizer& quantizer) {
+  // A clip factor that is NaN. The guard of the scale would hide it.
+  if (std::isnan(range.low) || std::isnan(range.high))
+    return {std::numeric_limits<float>::quiet_NaN(), 0.0f,
+            static_cast<float>(quantizer.levels - 1)};
   return quantizer.kind == Kind::kSymmetric ? symmetric_grid(range, quantizer)
                                             : asymmetric_grid(range, quantizer.levels);
 }

@@ -126,8 +126,8 @@ Tensor CpuTensorDevice::column_statistics(const Tensor& x) {
     for (int64_t c = 0; c < cols; ++c) {
       float& lowest = y.as<float>()[c];
       float& highest = y.as<float>()[cols + c];
-      lowest = std::min(lowest, low[c]);
-      highest = std::max(highest, low[cols + c]);
+      if (low[c] < lowest || std::isnan(low[c])) lowest = low[c];
+      if (low[cols + c] > highest || std::isnan(low[cols + c])) highest = low[cols + c];
     }
   }
   add_rows(partial, 2 * cols, y.row_range(2, 1));

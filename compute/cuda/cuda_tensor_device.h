@@ -1,8 +1,10 @@
 // The TensorDevice of one NVIDIA GPU: float32 in its memory, our kernels for rows and elements,
 // cuBLAS for matrix products.
 //
-// Everything is enqueued on one stream; the host waits in download() and status() alone. After the
-// first failure nothing is launched any more, and tensors point to memory that nobody reads.
+// Everything is enqueued on one stream. The host waits in download() and status(), in upload()
+// while both staging buffers travel, and where the pool takes memory from the driver or gives it
+// back. After the first failure nothing is launched any more, and tensors point to memory that
+// nobody reads.
 #pragma once
 
 #include <cuda_runtime_api.h>

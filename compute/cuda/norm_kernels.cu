@@ -84,6 +84,14 @@ struct RmsNormWeightGradient {
   }
 };
 
+// NaN if one of the two is.
+__device__ float lower_of(float a, float b) {
+  return b < a || b != b ? b : a;
+}
+__device__ float higher_of(float a, float b) {
+  return b > a || b != b ? b : a;
+}
+
 struct ColumnStatistics {
   static constexpr int kCount = 3;
   const float* x;
@@ -92,12 +100,12 @@ struct ColumnStatistics {
 
   __device__ float start(int k) const { return k == 0 ? INFINITY : k == 1 ? -INFINITY : 0.0f; }
   __device__ float combine(int k, float a, float b) const {
-    return k == 0 ? fminf(a, b) : k == 1 ? fmaxf(a, b) : a + b;
+    return k == 0 ? lower_of(a, b) : k == 1 ? higher_of(a, b) : a + b;
   }
   __device__ void visit(int64_t row, int64_t column, float (&acc)[kCount]) const {
     const float v = x[row * cols + column];
-    acc[0] = fminf(acc[0], v);
-    acc[1] = fmaxf(acc[1], v);
+    acc[0] = lower_of(acc[0], v);
+    acc[1] = higher_of(acc[1], v);
     acc[2] += v * v;
   }
 };

@@ -2,6 +2,8 @@
 // straight-through derivatives.
 #pragma once
 
+#include <cmath>
+
 #include "compute/cuda/portable_math.cuh"
 
 namespace abq::compute::cuda {
@@ -43,6 +45,12 @@ ABQ_HOST_DEVICE CodeGrid symmetric_grid(float low, float high, float steps, floa
   return {guarded ? kMinScale : scale, zero, max_code, guarded};
 }
 
+// The grid of a range with a bound that is NaN (a clip factor was): everything on it is NaN, which
+// the guard of the scale would hide.
+ABQ_HOST_DEVICE CodeGrid broken_grid(float max_code) {
+  return {NAN, 0.0f, max_code, true};
+}
+
 // scale * (code - zero)
 ABQ_HOST_DEVICE float fake_quantized(float x, const CodeGrid& grid) {
   const float rounded = round_half_even(divide_rn(x, grid.scale));
@@ -56,12 +64,12 @@ struct ElementGradient {
 };
 
 // y = s (q - z), q = clamp(round(x / s) + z): inside the codes dy/dx = 1 and
-// dy/ds = (q - z) - x / s, at the clamp dy/dx = 0 and dy/ds = q - z.
+// dy/ds = (q - z) - x / s, at the clamp dy/dx = 0 and dy/ds = q - z. NaN has code 0.
 ABQ_HOST_DEVICE ElementGradient fake_quantized_backward(float x, float dy, const CodeGrid& grid) {
   const float ratio = divide_rn(x, grid.scale);
   const float rounded = round_half_even(ratio);
   const float code = add_rn(rounded, grid.zero);
-  if (code < 0.0f) return {0.0f, dy * -grid.zero};
+  if (!(code >= 0.0f)) return {0.0f, dy * -grid.zero};
   if (code > grid.max_code) return {0.0f, dy * (grid.max_code - grid.zero)};
   return {dy, dy * (rounded - ratio)};
 }

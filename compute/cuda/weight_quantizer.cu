@@ -20,6 +20,7 @@ struct RangeQuantizer {
     return {clip_low[group], clip_high[group]};
   }
   __device__ CodeGrid grid(Range clipped) const {
+    if (clipped.low != clipped.low || clipped.high != clipped.high) return broken_grid(max_code);
     return symmetric ? symmetric_grid(clipped.low, clipped.high, steps, zero, max_code)
                      : asymmetric_grid(clipped.low, clipped.high, max_code);
   }

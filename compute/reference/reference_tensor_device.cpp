@@ -234,9 +234,16 @@ Tensor ReferenceTensorDevice::column_statistics(const Tensor& x) {
   check_column_statistics(x);
   Tensor y = allocate(3, x.cols());
   if (memory_.failed()) return y;
-  view(y).row(0) = view(x).colwise().minCoeff();
-  view(y).row(1) = view(x).colwise().maxCoeff();
+  view(y).row(0) = view(x).row(0);
+  view(y).row(1) = view(x).row(0);
   view(y).row(2) = view(x).colwise().squaredNorm();
+  for (int64_t r = 1; r < x.rows(); ++r) {
+    for (int64_t c = 0; c < x.cols(); ++c) {
+      const double v = at(x, r, c);
+      if (v < at(y, 0, c) || std::isnan(v)) at(y, 0, c) = v;
+      if (v > at(y, 1, c) || std::isnan(v)) at(y, 1, c) = v;
+    }
+  }
   return y;
 }
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "compute/reference/reference_tensor_device.h"
 #include "compute/tensor_checks.h"
@@ -25,20 +26,49 @@ struct Grid {
   bool guarded = false;
   double zero = 0;
   double max_code = 0;
-  int64_t lowest = 0;   // first place of the minimum
+  int64_t lowest = 0;   // first place of the minimum, NaN skipped
   int64_t highest = 0;  // first place of the maximum
+  double minimum = 0;   // 0 when all are NaN
+  double maximum = 0;
   // Derivatives of the scale by the bounds of the clipped range; 0 where a bound is held at 0.
   double dscale_dlow = 0;
   double dscale_dhigh = 0;
 };
 
+void find_extremes(const Group& group, Grid& grid) {
+  bool any = false;
+  for (int64_t i = 0; i < group.count; ++i) {
+    const double v = group.x[i];
+    if (std::isnan(v)) continue;
+    if (!any || v < grid.minimum) {
+      grid.minimum = v;
+      grid.lowest = i;
+    }
+    if (!any || v > grid.maximum) {
+      grid.maximum = v;
+      grid.highest = i;
+    }
+    any = true;
+  }
+}
+
+// The code of an element; NaN has code 0.
+double clamped(double code, const Grid& grid) {
+  return std::isnan(code) ? 0.0 : std::clamp(code, 0.0, grid.max_code);
+}
+
 Grid make_grid(const Group& group, const WeightQuantizer& quantizer) {
   Grid grid;
-  grid.lowest = std::min_element(group.x, group.x + group.count) - group.x;
-  grid.highest = std::max_element(group.x, group.x + group.count) - group.x;
-  const double low = std::min(group.x[grid.lowest] * group.clip_low, 0.0);
-  const double high = std::max(group.x[grid.highest] * group.clip_high, 0.0);
+  find_extremes(group, grid);
+  const double low = std::min(grid.minimum * group.clip_low, 0.0);
+  const double high = std::max(grid.maximum * group.clip_high, 0.0);
   grid.max_code = quantizer.levels - 1;
+  if (std::isnan(low) || std::isnan(high)) {
+    // A clip factor is NaN, and so is everything on the grid.
+    grid.scale = std::numeric_limits<double>::quiet_NaN();
+    grid.guarded = true;
+    return grid;
+  }
   if (quantizer.kind == Kind::kAsymmetric) {
     grid.scale = (high - low) / grid.max_code;
     grid.dscale_dlow = low < 0.0 ? -1.0 / grid.max_code : 0.0;
@@ -60,8 +90,7 @@ Grid make_grid(const Group& group, const WeightQuantizer& quantizer) {
 void fake_quantize(const Group& group, const WeightQuantizer& quantizer, double* y) {
   const Grid grid = make_grid(group, quantizer);
   for (int64_t i = 0; i < group.count; ++i) {
-    const double code =
-        std::clamp(std::nearbyint(group.x[i] / grid.scale) + grid.zero, 0.0, grid.max_code);
+    const double code = clamped(std::nearbyint(group.x[i] / grid.scale) + grid.zero, grid);
     y[i] = grid.scale * (code - grid.zero);
   }
 }
@@ -78,13 +107,13 @@ void fake_quantize_backward(const Group& group, const WeightQuantizer& quantizer
       dscale += dy[i] * (code - grid.zero - group.x[i] / grid.scale);
     } else {
       dx[i] = 0.0;
-      dscale += dy[i] * (std::clamp(code, 0.0, grid.max_code) - grid.zero);
+      dscale += dy[i] * (clamped(code, grid) - grid.zero);
     }
   }
   if (grid.guarded) dscale = 0;
   const double dlow = dscale * grid.dscale_dlow, dhigh = dscale * grid.dscale_dhigh;
-  *dclip_low = dlow * group.x[grid.lowest];
-  *dclip_high = dhigh * group.x[grid.highest];
+  *dclip_low = dlow * grid.minimum;
+  *dclip_high = dhigh * grid.maximum;
   dx[grid.lowest] += dlow * group.clip_low;
   dx[grid.highest] += dhigh * group.clip_high;
 }
@@ -95,8 +124,8 @@ double binary_scale(const Group& group, bool* guarded) {
   for (int64_t i = 0; i < group.count; ++i)
     sum += std::abs(group.x[i]);
   const double scale = 2.0 * sum / static_cast<double>(group.count);
-  *guarded = scale <= kMinScale;
-  return std::max(scale, kMinScale) / 2.0;
+  *guarded = !(scale > kMinScale);
+  return (*guarded ? kMinScale : scale) / 2.0;
 }
 
 void binarize(const Group& group, double* y) {

@@ -66,6 +66,10 @@ TEST_CASE("tensors on the CPU show NaN in losses") {
   on_every_level(check_shows_nan);
 }
 
+TEST_CASE("tensors on the CPU show NaN in statistics and clip factors and quantize NaN as code 0") {
+  on_every_level(check_nan_of_ranges);
+}
+
 TEST_CASE("tensors on the CPU survive a failed allocation in shape only") {
   on_every_level(check_sticky_error);
 }

@@ -68,6 +68,10 @@ TEST_CASE("tensors on CUDA show NaN in losses") {
   check_shows_nan(*cuda_device());
 }
 
+TEST_CASE("tensors on CUDA show NaN in statistics and clip factors and quantize NaN as code 0") {
+  check_nan_of_ranges(*cuda_device());
+}
+
 TEST_CASE("tensors on CUDA survive a failed allocation in shape only") {
   check_sticky_error(*cuda_device());
 }

@@ -1,6 +1,7 @@
 #include "compute/reference/reference_device.h"
 
 #include "compute_test_support.h"
+#include "tensor_device_checks.h"
 
 namespace abq::compute {
 namespace {
@@ -92,6 +93,10 @@ TEST_CASE("the reference and the CPU device agree on attention: groups, windows,
                              {v.data(), first + m, kv_cols}, first, {y, m, q_cols});
           }) < 16);
   }
+}
+
+TEST_CASE("reference tensors show NaN in statistics and clip factors and quantize NaN as code 0") {
+  check_nan_of_ranges(*create_reference_tensor_device());
 }
 
 TEST_CASE("the reference reads strided operands and writes nothing beside its result") {

@@ -122,6 +122,92 @@ void check_shows_nan(TensorDevice& device) {
   CHECK(!std::isnan(normed[0]));
 }
 
+namespace {
+
+using Kind = WeightQuantizer::Kind;
+
+// With a range, and with levels that reach the bound of a symmetric one.
+constexpr WeightQuantizer kRangeQuantizers[] = {{Kind::kAsymmetric, 16, 15, 8, 0},
+                                                {Kind::kSymmetric, 17, 16, 8, 0}};
+
+void check_nan_in_statistics(TensorDevice& device) {
+  const int64_t rows = 300, cols = 70;
+  for (const int64_t row : {0, 41, 299}) {
+    HostMatrix x = random_matrix(rows, cols, 1);
+    x.values[static_cast<size_t>(row * cols + 7)] = kNaN;
+    const auto y =
+        downloaded(device, device.column_statistics(device.upload(x.values, rows, cols)));
+    CAPTURE(row);
+    for (size_t i = 0; i < y.size(); ++i) {
+      CAPTURE(i);
+      CHECK(std::isnan(y[i]) == (i % cols == 7));
+    }
+  }
+}
+
+void check_nan_clip_factor(TensorDevice& device) {
+  const int64_t rows = 3, cols = 45;
+  const Tensor w = device.upload(random_matrix(rows, cols, 1).values, rows, cols);
+  const Tensor whole = device.filled(rows, 1, 0.9f);
+  const Tensor broken = device.upload(std::vector<float>{0.9f, kNaN, 0.9f}, rows, 1);
+  for (const WeightQuantizer& quantizer : kRangeQuantizers) {
+    for (const auto& [low, high] : {TensorPair{broken, whole}, TensorPair{whole, broken}}) {
+      const auto y = downloaded(device, device.fake_quantize_weight(w, low, high, quantizer));
+      for (size_t i = 0; i < y.size(); ++i) {
+        CAPTURE(i);
+        CHECK(std::isnan(y[i]) == (i / cols == 1));
+      }
+    }
+  }
+}
+
+// One NaN in a row with a minimum of code 0: the others are as with 0 in its place, which moves no
+// range, and NaN stands where the minimum does.
+void check_nan_elements(TensorDevice& device) {
+  const int64_t rows = 2, cols = 45;
+  const size_t lowest = 6, nan = 5;
+  HostMatrix x = random_matrix(rows, cols, 1);
+  x.values[lowest] = -10.0f;
+  x.values[nan] = 0.0f;
+  const Tensor with_zero = device.upload(x.values, rows, cols);
+  x.values[nan] = kNaN;
+  const Tensor with_nan = device.upload(x.values, rows, cols);
+  const auto check_forward = [&](const auto& quantize) {
+    const auto y = downloaded(device, quantize(with_nan));
+    auto expected = downloaded(device, quantize(with_zero));
+    expected[nan] = expected[lowest];
+    CHECK(same_bits(y, expected));
+  };
+  const auto check_backward = [&](const Tensor& gradient) {
+    const auto d = downloaded(device, gradient);
+    CHECK(d[nan] == 0.0f);
+    for (const float v : d)
+      CHECK(!std::isnan(v));
+  };
+  const Tensor dy = device.upload(random_matrix(rows, cols, 2).values, rows, cols);
+  check_forward([&](const Tensor& t) { return device.fake_quantize_tokens(t, 4, cols); });
+  check_backward(device.fake_quantize_tokens_backward(with_nan, 4, cols, dy));
+  const Tensor clip = device.filled(rows, 1, 1.0f);
+  for (const WeightQuantizer& quantizer : kRangeQuantizers) {
+    check_forward(
+        [&](const Tensor& t) { return device.fake_quantize_weight(t, {}, {}, quantizer); });
+    const auto d = device.fake_quantize_weight_backward(with_nan, clip, clip, quantizer, dy);
+    check_backward(d.w);
+    for (const Tensor& factors : {d.clip_low, d.clip_high})
+      for (const float v : downloaded(device, factors))
+        CHECK(!std::isnan(v));
+  }
+}
+
+}  // namespace
+
+void check_nan_of_ranges(TensorDevice& device) {
+  check_nan_in_statistics(device);
+  check_nan_clip_factor(device);
+  check_nan_elements(device);
+  CHECK(device.status().ok());
+}
+
 void check_sticky_error(TensorDevice& device) {
   const Tensor before = device.filled(3, 4, 1.0f);
   const Tensor huge = device.allocate(int64_t{1} << 30, int64_t{1} << 20);

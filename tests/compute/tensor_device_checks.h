@@ -16,6 +16,8 @@ void check_matches_reference(TensorDevice& device, const std::vector<TensorCase>
 void check_memory(TensorDevice& device);
 // NaN in a loss's or a norm's input is seen in its result.
 void check_shows_nan(TensorDevice& device);
+// NaN in statistics of columns, in clip factors and in what is quantized.
+void check_nan_of_ranges(TensorDevice& device);
 // After a matrix that cannot be had, everything goes on in shape and says what failed. The device
 // is of no use afterwards.
 void check_sticky_error(TensorDevice& device);

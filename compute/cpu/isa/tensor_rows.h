@@ -100,11 +100,12 @@ void rms_norm_backward(const float* x, const float* weight, float eps, const flo
   });
 }
 
+// NaN stays: comparisons skip it, so that it is asked for.
 void column_statistics(const float* x, int64_t count, float* low, float* high, float* squares) {
   for_vectors(count, [&](int64_t i, auto access) {
     const Float v = access.load(x + i), l = access.load(low + i), h = access.load(high + i);
-    access.store(low + i, v < l ? v : l);
-    access.store(high + i, v > h ? v : h);
+    access.store(low + i, v < l || v != v ? v : l);
+    access.store(high + i, v > h || v != v ? v : h);
     access.store(squares + i, access.load(squares + i) + v * v);
   });
 }
