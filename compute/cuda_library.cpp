@@ -62,11 +62,12 @@ Result<void*> cuda_library_function(const char* name) {
 }
 
 Result<std::unique_ptr<TensorDevice>> create_cuda_tensor_device() {
-  using Create = int (*)(TensorDevice**, char*, size_t);
-  ABQ_ASSIGN_OR_RETURN(void* function, cuda_library_function("abq_cuda_create_tensor_device"));
+  using Create = int (*)(const char*, TensorDevice**, char*, size_t);
+  ABQ_ASSIGN_OR_RETURN(void* function, cuda_library_function("abq_cuda_create_tensor_device_for"));
   TensorDevice* device = nullptr;
   std::array<char, 4096> text{};
-  const int code = reinterpret_cast<Create>(function)(&device, text.data(), text.size());
+  const int code =
+      reinterpret_cast<Create>(function)(ABQ_TENSOR_INTERFACE, &device, text.data(), text.size());
   if (code != 0) return Status(static_cast<StatusCode>(code), text.data());
   return std::unique_ptr<TensorDevice>(device);
 }
