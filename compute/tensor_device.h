@@ -223,7 +223,7 @@ std::unique_ptr<TensorDevice> create_cpu_tensor_device();
 // The judge: float64 in storage and arithmetic, plain loops; upload and download convert.
 std::unique_ptr<TensorDevice> create_reference_tensor_device();
 // The first CUDA device. Unsupported says what is missing: the library, a driver, cuBLAS, a device
-// this build has code for.
+// this build has code for. Device says what failed on a device that is there.
 Result<std::unique_ptr<TensorDevice>> create_cuda_tensor_device();
 
 }  // namespace abq::compute

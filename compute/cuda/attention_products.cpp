@@ -64,11 +64,12 @@ void CudaTensorDevice::multiply_heads(const Product& product, const HeadMatrices
   if (!status_.ok()) return;
   auto* pointers = static_cast<const float**>(memory.data());
   matrix_pointers(a, b, c, batch, heads, pointers, stream_);
-  status_ = cublas_
-                ->multiply_batched(product, pointers, pointers + count,
-                                   const_cast<float* const*>(pointers + 2 * count), count)
-                .with_context(fmt::format("attention, {} products [{}, {}, {}]", count, product.m,
-                                          product.n, product.k));
+  const Status status = cublas_->multiply_batched(
+      product, pointers, pointers + count, const_cast<float* const*>(pointers + 2 * count), count);
+  if (!status.ok()) {
+    status_ = status.with_context(
+        fmt::format("attention, {} products [{}, {}, {}]", count, product.m, product.n, product.k));
+  }
   check("attention products", memory, cudaPeekAtLastError(), where);
 }
 

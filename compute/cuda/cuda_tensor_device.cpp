@@ -14,12 +14,13 @@ std::string version_text(int version) {
   return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
 }
 
-// Why the CUDA runtime cannot start here; each reason has its own remedy.
+// Why the CUDA runtime cannot start here; each reason has its own remedy. Unsupported is what this
+// machine lacks; whatever else goes wrong is a failure of a device that is there.
 Status find_device() {
   int driver = 0;
   int count = 0;
   cudaError_t error = cudaDriverGetVersion(&driver);
-  if (error == cudaSuccess && driver == 0) {
+  if ((error == cudaSuccess && driver == 0) || error == cudaErrorStubLibrary) {
     return unsupported("cuda: no NVIDIA driver on this machine; install one or use the CPU");
   }
   if (error == cudaSuccess) error = cudaGetDeviceCount(&count);
@@ -32,7 +33,7 @@ Status find_device() {
         "cuda: the driver sees no device; check CUDA_VISIBLE_DEVICES or use the CPU");
   }
   if (error == cudaSuccess) error = cudaSetDevice(kDevice);
-  if (error != cudaSuccess) return unsupported("cuda: {}", cudaGetErrorString(error));
+  if (error != cudaSuccess) return device_error("cuda: {}", cudaGetErrorString(error));
   return {};
 }
 
@@ -40,6 +41,10 @@ Status check_code(int major, int minor) {
   const cudaError_t error = kernel_code_status();
   if (error == cudaSuccess) return {};
   static_cast<void>(cudaGetLastError());
+  const bool no_code = error == cudaErrorNoKernelImageForDevice ||
+                       error == cudaErrorUnsupportedPtxVersion ||
+                       error == cudaErrorInvalidDeviceFunction;
+  if (!no_code) return device_error("cuda: {}", cudaGetErrorString(error));
   return unsupported(
       "cuda: this build has no code that a device of architecture sm_{}{} runs ({}); it needs "
       "sm_80 or newer",
@@ -199,9 +204,11 @@ void CudaTensorDevice::assign(const Tensor& to, const Tensor& from) {
 void CudaTensorDevice::multiply(const char* function, const Product& product, const Tensor& a,
                                 const Tensor& b, const Tensor& c, const Where& where) {
   if (!status_.ok()) return;
-  status_ =
-      cublas_->multiply(product, a.as<float>(), b.as<float>(), c.as<float>())
-          .with_context(fmt::format("{} [{}, {}, {}]", function, product.m, product.n, product.k));
+  const Status status = cublas_->multiply(product, a.as<float>(), b.as<float>(), c.as<float>());
+  if (!status.ok()) {
+    status_ = status.with_context(
+        fmt::format("{} [{}, {}, {}]", function, product.m, product.n, product.k));
+  }
   check(function, c, cudaPeekAtLastError(), where);
 }
 

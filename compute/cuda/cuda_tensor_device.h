@@ -25,7 +25,7 @@ struct AttentionLayout;
 
 class CudaTensorDevice final : public TensorDevice {
  public:
-  // On the first device. Unsupported says what is missing.
+  // On the first device. Unsupported says what is missing, Device what failed.
   static Result<std::unique_ptr<CudaTensorDevice>> create();
   CudaTensorDevice(const CudaTensorDevice&) = delete;
   CudaTensorDevice& operator=(const CudaTensorDevice&) = delete;
