@@ -25,8 +25,42 @@ int64_t size_class(int64_t bytes) {
   return static_cast<int64_t>((size + step - 1) / step * step);
 }
 
-// Memory that new blocks can have without swapping.
-int64_t system_free_bytes() {
+constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
+
+// The number that a file begins with; `otherwise` when there is none ("max", no file).
+int64_t number_in(const std::filesystem::path& file, int64_t otherwise) {
+  std::ifstream stream(file);
+  int64_t number = 0;
+  return stream >> number ? number : otherwise;
+}
+
+// File pages of a group: charged to it, but given up for new blocks.
+int64_t file_page_bytes(const std::filesystem::path& folder) {
+  std::ifstream stat(folder / "memory.stat");
+  int64_t bytes = 0, value = 0;
+  for (std::string key; stat >> key >> value;)
+    if (key == "inactive_file" || key == "active_file") bytes += value;
+  return bytes;
+}
+
+int64_t free_in_group(const std::filesystem::path& folder) {
+  const int64_t limit = number_in(folder / "memory.max", kUnlimited);
+  if (limit == kUnlimited) return kUnlimited;
+  const int64_t current = number_in(folder / "memory.current", 0);
+  const int64_t used = std::max<int64_t>(current - file_page_bytes(folder), 0);
+  return std::max<int64_t>(limit - used, 0);
+}
+
+// This process's group, as the line "0::/path" of the kernel says; empty without one.
+std::filesystem::path own_group() {
+  std::ifstream groups("/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);)
+    if (line.starts_with("0::")) return line.substr(3);
+  return {};
+}
+
+// Memory that the machine has for new blocks without swapping.
+int64_t machine_free_bytes() {
   std::ifstream meminfo("/proc/meminfo");
   for (std::string key; meminfo >> key;) {
     int64_t kib = 0;
@@ -36,7 +70,24 @@ int64_t system_free_bytes() {
   return static_cast<int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
 }
 
+int64_t system_free_bytes() {
+  // Asked once: a process seldom moves.
+  static const std::filesystem::path group = own_group();
+  return std::min(machine_free_bytes(), cgroup_free_bytes("/sys/fs/cgroup", group));
+}
+
 }  // namespace
+
+int64_t cgroup_free_bytes(const std::filesystem::path& root, const std::filesystem::path& group) {
+  std::filesystem::path folder = root;
+  int64_t free = free_in_group(folder);
+  for (const std::filesystem::path& part : group.relative_path()) {
+    if (part == "..") break;  // a group outside of what this process may see
+    folder /= part;
+    free = std::min(free, free_in_group(folder));
+  }
+  return free;
+}
 
 class HostMemory::Pool : public std::enable_shared_from_this<Pool> {
  public:

@@ -3,12 +3,19 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 
 #include "compute/tensor.h"
 #include "support/status.h"
 
 namespace abq::compute {
+
+// What the memory limits of control groups (cgroup v2, of which containers are made) leave: the
+// smallest of memory.max - memory.current over the folders from `root` to `root`/`group`, file
+// pages that the kernel gives up under pressure not counted as used. The largest int64_t without
+// limits.
+int64_t cgroup_free_bytes(const std::filesystem::path& root, const std::filesystem::path& group);
 
 // Tensors keep the pool alive; they may outlive this object.
 class HostMemory {
@@ -20,7 +27,7 @@ class HostMemory {
   Tensor allocate(int64_t rows, int64_t cols, int64_t element_bytes);
   bool failed() const { return !status_.ok(); }
   const Status& status() const { return status_; }
-  // What the system says it can still give, and what the pool holds.
+  // What the system and the control groups of this process can still give, and what the pool holds.
   int64_t free_bytes() const;
   int64_t peak_bytes() const;
 

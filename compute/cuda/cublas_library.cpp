@@ -11,7 +11,10 @@
 namespace abq::compute::cuda {
 namespace {
 
-constexpr std::array<const char*, 2> kNames = {"libcublas.so.13", "libcublas.so.12"};
+// The major version of our CUDA runtime first: a driver that runs this library runs that one too.
+constexpr std::array<const char*, 2> kNames =
+    CUDART_VERSION >= 13000 ? std::array<const char*, 2>{"libcublas.so.13", "libcublas.so.12"}
+                            : std::array<const char*, 2>{"libcublas.so.12", "libcublas.so.13"};
 constexpr const char* kToolkit = "/usr/local/cuda";
 constexpr size_t kWorkspaceBytes = size_t{32} << 20;  // what NVIDIA recommends for Hopper
 
