@@ -68,7 +68,7 @@ struct BlockReport {
 struct Report {
   std::vector<LayerReport> layers;
   std::vector<BlockReport> blocks;  // learned methods only
-  std::vector<std::string> notes;  // fallbacks, guards hit, anything a user should know
+  std::vector<std::string> notes;   // fallbacks, guards hit, anything a user should know
   int64_t calibration_tokens = 0;
   double block_linear_bits = 0;  // true bits per weight over the block linears, everything stored
   double file_bits = 0;          // 8 x file size / all weights of the model

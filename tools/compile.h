@@ -18,9 +18,9 @@ struct CorrectionFlags {
   bool no_compensation = false;
   bool no_lwc = false;
   bool no_let = false;
-  bool mse = false;              // both squared errors with weight 1
-  int64_t epochs = 0;            // 0 = the recipe's
-  int64_t batch = 0;             // 0 = the recipe's
+  bool mse = false;                   // both squared errors with weight 1
+  int64_t epochs = 0;                 // 0 = the recipe's
+  int64_t batch = 0;                  // 0 = the recipe's
   std::optional<uint64_t> seed = {};  // empty = the recipe's
 };
 
