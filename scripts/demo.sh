@@ -16,5 +16,5 @@ step "$abq" compile tests/data/tiny-llama -o "$artifact" --scheme w4a8-kv8 --for
 step "$abq" inspect "$artifact"
 step "$abq" run "$artifact" -p "In 2009 , the film was" -n 40
 step "$abq" compile tests/data/tiny-llama -o "$artifact" --scheme w2ba8 --method abq \
-  --calib tests/data/wikitext2-slice.txt --calib-windows 32 --calib-context 128 --force
+  --calib tests/data/wikitext2-slice.txt --calib-windows 32 --calib-context 128 --batch 1 --force
 step "$abq" run "$artifact" -p "In 2009 , the film was" -n 40

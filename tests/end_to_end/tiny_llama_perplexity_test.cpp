@@ -19,7 +19,7 @@ double perplexity(const char* scheme) {
   return perplexity_of(*test::tiny_engine(scheme));
 }
 
-// Distribution correction at its defaults on a little of the bundled text.
+// Distribution correction on a little of the bundled text.
 double learned_perplexity(const std::string& scheme) {
   tools::CompileOptions options;
   options.model_dir = test::tiny_llama_dir();
@@ -29,6 +29,7 @@ double learned_perplexity(const std::string& scheme) {
   options.calibration_file = std::string(ABQ_TEST_DATA_DIR) + "/wikitext2-slice.txt";
   options.calibration_windows = 32;
   options.calibration_context = 128;
+  options.correction.batch = 1;  // as many steps as a larger text would give
   options.device = "cpu";
   options.resume = false;
   const auto compiled = tools::compile(options);
@@ -82,7 +83,7 @@ TEST_CASE("distribution correction beats rounding by far at 2 and at 4 bits") {
     const char* scheme;
     double recovered;
   };
-  for (const Row& row : {Row{"w2ba8-kv8-q8", 0.5}, Row{"w4a4-kv4-q4", 0.1}}) {
+  for (const Row& row : {Row{"w2ba8-kv8-q8", 0.6}, Row{"w4a4-kv4-q4", 0.1}}) {
     CAPTURE(std::string(row.scheme));
     const double full = perplexity("w16a16");
     const double rounded = perplexity(row.scheme);
