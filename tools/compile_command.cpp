@@ -73,10 +73,12 @@ void add_machine_options(CLI::App& command, CompileOptions& options) {
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   command
-      .add_option("--mem-budget", options.memory_budget,
-                  "memory to use, e.g. 8G or 512M: hidden states of the calibration windows "
-                  "(4 x windows x context x hidden floats for abq) that exceed half of it are kept "
-                  "in bf16, and in files beside the output if they still do")
+      .add_option(
+          "--mem-budget", options.memory_budget,
+          "memory to use, e.g. 8G or 512M: hidden states of the calibration windows "
+          "(4 x windows x context x hidden floats for abq) that exceed half of it are kept "
+          "in bf16, and in files beside the output if they still do; on the CPU, batches that "
+          "do not learn in the other half go through in parts")
       ->transform(CLI::AsSizeValue(false));
 }
 

@@ -81,6 +81,10 @@ Result<quant::Recipe> make_recipe(const CompileOptions& options) {
   apply(options.correction, recipe.correction);
   if (options.correction.seed) recipe.seed = *options.correction.seed;
   if (recipe.method == "abq") ABQ_RETURN_IF_ERROR(backend::check_correction(recipe.correction));
+  if (recipe.method == "abq" && recipe.clip_search)
+    return invalid_argument(
+        "clip search: method abq learns its clip factors; leave clip search out, or let learning "
+        "start from it with \"clip_start\": \"search\" in the recipe's correction");
   return recipe;
 }
 

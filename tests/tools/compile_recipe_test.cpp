@@ -60,6 +60,12 @@ TEST_CASE("a seed on the command line stands before the recipe's, 0 too") {
   check_contains(refusal(options), {"--seed"});
 }
 
+TEST_CASE("clip search is refused with method abq, which would not use it") {
+  tools::CompileOptions options = abq_options();
+  options.clip_search = true;
+  check_contains(refusal(options), {"clip search", "clip_start"});
+}
+
 TEST_CASE("flags of method abq are refused with any other method") {
   tools::CompileOptions options = abq_options();
   options.method = "smooth";
