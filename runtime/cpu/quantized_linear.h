@@ -29,20 +29,12 @@
 #include "quant/gemm_variants.h"
 #include "quant/packed_layout.h"
 #include "runtime/cpu/packed_tokens.h"
+#include "runtime/stored_weights.h"
 #include "support/cpu_features.h"
 #include "support/matrix_view.h"
 #include "support/status.h"
 
 namespace abq::runtime {
-
-// Weights as the artifact stores them.
-struct StoredWeights {
-  quant::WeightSpec spec;
-  quant::PackedLayout layout;         // PackedLayout::for_weights(spec, n, k)
-  std::span<const std::byte> packed;  // layout.total_bytes()
-  std::span<const float> scales;      // [N, G], finite and > 0
-  std::span<const uint8_t> zeros;     // [N, G], over spec.zero_denominator(), < levels
-};
 
 class QuantizedLinear {
  public:

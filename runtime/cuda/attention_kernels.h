@@ -1,0 +1,79 @@
+// Launchers of rotary embedding, the KV cache and causal grouped-query attention. Everything is
+// enqueued on `stream`, captures into graphs, allocates nothing and is deterministic.
+//
+// New keys and values are rotated, quantized as docs/quantization.md says (per token and head) and
+// written to the cache; attention reads them from there. Results do not depend on how a prompt is
+// cut into chunks, up to rounding.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/cuda/views.h"
+#include "support/status.h"
+
+namespace abq::runtime::cuda {
+
+struct AttentionLayer {
+  int heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;     // even where rotated
+  int64_t window = 0;   // 0 = unlimited
+  int query_bits = 16;  // 2..8 or 16
+  int kv_bits = 16;     // 2..8 or 16
+  // Inverse frequencies [head_dim / 2] on the device; null = not rotated here.
+  const float* query_frequencies = nullptr;
+  const float* key_frequencies = nullptr;
+};
+
+// Memory of one layer in a sequence's cache: capacity * cache_token_bytes(layer) bytes, where
+// capacity is a multiple of kCacheGranularity. Keys and values at 16 bits are float16; below, codes
+// in 2, 4 or 8 bits (the next that holds them) with a float32 scale and zero point per token and
+// head.
+inline constexpr int kCacheGranularity = 64;
+int64_t cache_token_bytes(const AttentionLayer& layer);
+
+// A sequence of a batch, in device memory (one array serves all layers).
+struct SequenceState {
+  std::byte* cache = nullptr;  // layer l at cache + capacity * (bytes a token of the layers before)
+  int64_t capacity = 0;
+  int64_t position = 0;  // of the token at hand
+};
+
+// Rows of q [heads * D], k and v [kv_heads * D], before rotation.
+struct AttentionInput {
+  const float* q = nullptr;
+  const float* k = nullptr;
+  const float* v = nullptr;
+  int64_t q_stride = 0;
+  int64_t k_stride = 0;
+  int64_t v_stride = 0;
+};
+
+// m consecutive tokens of one sequence, the first at sequences[0].position (read on the device).
+// `max_tokens` is an upper bound of position + m known on the host: it sizes the grid.
+int64_t prefill_workspace_bytes(const AttentionLayer& layer, int64_t max_m);
+Status prefill_attention(const AttentionLayer& layer, int64_t layer_offset,
+                         const AttentionInput& input, const SequenceState* sequence, int m,
+                         int64_t max_tokens, float* y, int64_t y_stride, const Workspace& workspace,
+                         cudaStream_t stream);
+
+// One token for each of m sequences. `layer_offset` = bytes a token of the layers before this one.
+// max_tokens bounds every position + 1 (a graph is replayed while it holds). Either y or tokens may
+// be absent (null): with tokens the result is quantized in the same launch that combines the parts
+// of the sequence.
+int64_t decode_workspace_bytes(const AttentionLayer& layer, int64_t max_m, int64_t max_tokens);
+Status decode_attention(const AttentionLayer& layer, int64_t layer_offset,
+                        const AttentionInput& input, const SequenceState* sequences, int m,
+                        int64_t max_tokens, float* y, int64_t y_stride, const TokenTiles* tokens,
+                        const Workspace& workspace, cudaStream_t stream);
+
+// Rotary embedding alone, for plans where it does not feed attention; rows i at
+// sequences[0].position + i, or with `batched` row i at sequences[i].position.
+Status rope(const float* x, int64_t x_stride, int columns, int head_dim, const float* frequencies,
+            const SequenceState* sequences, bool batched, int m, float* y, int64_t y_stride,
+            cudaStream_t stream);
+
+}  // namespace abq::runtime::cuda

@@ -1,0 +1,54 @@
+// A whole model on a device whose code lives in a library of its own (libabq_cuda.so). The engine
+// of the binary (runtime/cuda_engine.h) checks tokens and positions; what arrives here is valid.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/program.h"
+#include "support/status.h"
+
+namespace abq::runtime {
+
+struct DeviceSessionOptions {
+  int64_t capacity = 0;         // tokens of the KV cache
+  int64_t prefill_chunk = 512;  // most tokens of one run()
+};
+
+// The state of one sequence on the device.
+class DeviceSession {
+ public:
+  virtual ~DeviceSession() = default;
+  // Appends m = tokens.size() <= prefill_chunk tokens. `logits` [rows, V] on the host receives
+  // those of the last `rows` tokens: 0 rows (more of a prompt follows), 1, or m.
+  virtual Status run(std::span<const int32_t> tokens, int64_t rows, float* logits) = 0;
+  virtual void reset() = 0;
+  virtual int64_t position() const = 0;
+  virtual int64_t memory_bytes() const = 0;  // of device memory
+};
+
+class DeviceEngine {
+ public:
+  virtual ~DeviceEngine() = default;
+  virtual Result<std::unique_ptr<DeviceSession>> new_session(
+      const DeviceSessionOptions& options) = 0;
+  // One token for each of M sessions of this engine, each at its own position. Either of `logits`
+  // [M, V] and `best` [M] (the ids of the highest logits, the first of equals) may be null.
+  virtual Status decode(std::span<DeviceSession* const> sessions, std::span<const int32_t> tokens,
+                        float* logits, int32_t* best) = 0;
+  virtual std::string_view name() const = 0;         // "cuda-sm_90"
+  virtual std::string_view description() const = 0;  // "NVIDIA H200, driver 13.0"
+  virtual int64_t weight_bytes() const = 0;
+  // What runs step `step` for m tokens; steps that were fused name the kernel that does their work.
+  virtual std::string kernel_name(int step, int64_t m) const = 0;
+};
+
+// Opens the library and makes the program ready on the first GPU. Unsupported: no library, driver
+// or device; Device: what failed, with the memory that was needed where there was too little.
+Result<std::unique_ptr<DeviceEngine>> create_cuda_device_engine(const Program& program);
+
+}  // namespace abq::runtime

@@ -1,0 +1,74 @@
+// A plan as plain structs: what a device library that shares no protobuf with the binary reads, and
+// what a benchmark can build without a file. Operations and their operands are those of plan.proto.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "compute/device.h"
+#include "runtime/stored_weights.h"
+
+namespace abq::runtime {
+
+struct Program {
+  struct Embedding {
+    compute::FloatMatrix table;  // [V, H]
+  };
+  struct RmsNorm {
+    compute::FloatMatrix weight;  // [1, H]
+    float eps = 0;
+  };
+  struct Linear {
+    compute::FloatMatrix weight;  // [N, K]
+  };
+  struct QuantizeTokens {
+    int bits = 8;
+  };
+  struct BitLinear {
+    StoredWeights weights;
+    int activation_bits = 16;  // 16 = weight only
+  };
+  struct Rope {
+    std::span<const float> frequencies;  // inverse frequencies [head_dim / 2]
+    int head_dim = 0;
+  };
+  struct Attention {
+    int layer = 0;
+    compute::AttentionShape shape;
+    int query_bits = 16;
+    int kv_bits = 16;
+  };
+  struct SiluMul {};
+  struct Add {};
+  using Operation = std::variant<Embedding, RmsNorm, Linear, QuantizeTokens, BitLinear, Rope,
+                                 Attention, SiluMul, Add>;
+
+  // Activation memory: `columns` values a token. bits = 0: float32, else quantized tokens.
+  struct Buffer {
+    int64_t columns = 0;
+    int bits = 0;
+  };
+  struct Step {
+    std::string name;
+    std::vector<uint32_t> inputs;  // indices into buffers
+    uint32_t output = 0;
+    Operation operation;
+  };
+
+  int64_t vocab_size = 0;
+  int64_t context = 0;
+  std::vector<Buffer> buffers;
+  // In order; the first is the embedding of the token ids, the last one's output is the logits.
+  // Each buffer is written once.
+  std::vector<Step> steps;
+  // Weights whose data pointers are null are random: benchmarks of shapes (bench --model-shape).
+  bool random_weights = false;
+  // Called with a step's index once the device has its own copy of that step's weights.
+  std::function<void(int step)> release_step;
+};
+
+}  // namespace abq::runtime
