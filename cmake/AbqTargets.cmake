@@ -46,6 +46,23 @@ function(abq_link_executable target)
   set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN/../lib")
 endfunction()
 
+# abq_interface_stamp(<variable> <headers>...): sets <variable> to a compile definition of that name
+# whose value changes with the version and with any of the headers.
+function(abq_interface_stamp variable)
+  set(hashes "")
+  foreach(header IN LISTS ARGN)
+    get_filename_component(file "${CMAKE_CURRENT_SOURCE_DIR}/${header}" ABSOLUTE)
+    if(EXISTS "${file}")
+      file(SHA256 "${file}" hash)
+      string(APPEND hashes "${hash}")
+      set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${file}")
+    endif()
+  endforeach()
+  string(SHA256 hash "${hashes}")
+  string(SUBSTRING "${hash}" 0 16 hash)
+  set(${variable} "${variable}=\"${PROJECT_VERSION}-${hash}\"" PARENT_SCOPE)
+endfunction()
+
 # abq_add_test(<name> SOURCES ... DEPENDS ...): the doctest executable abq_<name>_tests, each of its
 # cases a CTest entry of its own.
 function(abq_add_test name)

@@ -119,6 +119,18 @@ Result<std::unique_ptr<Session>> CpuEngine::new_session(const SessionOptions& op
   return CpuSession::create(shared_from_this(), options);
 }
 
+// One after the other: a token's weights are read from memory for each of them.
+Status CpuEngine::decode(std::span<Session* const> sessions, std::span<const int32_t> tokens,
+                         MatrixView<float> logits) const {
+  ABQ_RETURN_IF_ERROR(check_batch(sessions, tokens, logits));
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    const Result<std::vector<float>> row = sessions[i]->run(tokens.subspan(i, 1));
+    if (!row.ok()) return row.status().with_context(fmt::format("session {}", i));
+    std::copy(row->begin(), row->end(), logits.row(static_cast<int64_t>(i)));
+  }
+  return {};
+}
+
 int64_t CpuEngine::weight_bytes() const {
   int64_t total = 0;
   for (const auto& step : steps_)

@@ -16,6 +16,8 @@ class CpuEngine : public Engine, public std::enable_shared_from_this<CpuEngine> 
                                                       const EngineOptions& options);
 
   Result<std::unique_ptr<Session>> new_session(const SessionOptions& options) const override;
+  Status decode(std::span<Session* const> sessions, std::span<const int32_t> tokens,
+                MatrixView<float> logits) const override;
   const LoadedPlan& plan() const override { return *plan_; }
   std::string_view device_name() const override { return device_name_; }
   int64_t weight_bytes() const override;

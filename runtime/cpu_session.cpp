@@ -2,11 +2,10 @@
 
 #include <algorithm>
 
+#include "runtime/session_checks.h"
+
 namespace abq::runtime {
 namespace {
-
-// Logits of a chunk stay below this many bytes (a vocabulary of 128k makes 0.5 MB a token).
-constexpr int64_t kMaxLogitsBytes = int64_t{64} << 20;
 
 std::vector<KvCache> make_caches(const proto::Plan& plan, int64_t capacity) {
   std::vector<KvCache> caches;
@@ -26,16 +25,7 @@ std::vector<KvCache> make_caches(const proto::Plan& plan, int64_t capacity) {
 
 Result<std::unique_ptr<Session>> CpuSession::create(std::shared_ptr<const CpuEngine> engine,
                                                     const SessionOptions& options) {
-  const int64_t context = engine->plan().plan().model().context();
-  const int64_t capacity = options.max_tokens > 0 ? options.max_tokens : context;
-  if (capacity > context) {
-    return invalid_argument(
-        "session of {} tokens: the model was made for at most {}; ask for {} or fewer", capacity,
-        context, context);
-  }
-  if (options.prefill_chunk < 1) {
-    return invalid_argument("prefill chunk {}: expected at least 1 token", options.prefill_chunk);
-  }
+  ABQ_ASSIGN_OR_RETURN(const int64_t capacity, session_capacity(engine->plan().plan(), options));
   return std::unique_ptr<Session>(
       new CpuSession(std::move(engine), capacity, options.prefill_chunk));
 }
@@ -46,25 +36,6 @@ CpuSession::CpuSession(std::shared_ptr<const CpuEngine> engine, int64_t capacity
       chunk_(chunk),
       buffers_(engine_->plan().plan()),
       caches_(make_caches(engine_->plan().plan(), capacity)) {}
-
-Status CpuSession::check_tokens(std::span<const int32_t> tokens) const {
-  if (tokens.empty()) return invalid_argument("no tokens to run; give at least one");
-  const int64_t vocabulary = engine_->plan().plan().model().vocab_size();
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i] < 0 || tokens[i] >= vocabulary) {
-      return invalid_argument("token {} of the input is id {}; the vocabulary has ids 0..{}", i,
-                              tokens[i], vocabulary - 1);
-    }
-  }
-  const int64_t wanted = position_ + static_cast<int64_t>(tokens.size());
-  if (wanted > capacity_) {
-    return invalid_argument(
-        "context overflow: {} tokens are in the session and {} more were given, room is for {}; "
-        "shorten the input or ask for a longer session",
-        position_, tokens.size(), capacity_);
-  }
-  return {};
-}
 
 StepContext CpuSession::context_for(std::span<const int32_t> chunk) {
   StepContext context;
@@ -90,7 +61,7 @@ MatrixView<const float> CpuSession::logits(int64_t m) {
 }
 
 Result<std::vector<float>> CpuSession::run(std::span<const int32_t> tokens) {
-  ABQ_RETURN_IF_ERROR(check_tokens(tokens));
+  ABQ_RETURN_IF_ERROR(check_tokens(tokens, vocab_size(), position_, capacity_));
   const int split = engine_->last_attention_step() + 1;
   while (!tokens.empty()) {
     const size_t count = std::min(tokens.size(), static_cast<size_t>(chunk_));
@@ -117,10 +88,8 @@ Result<std::vector<float>> CpuSession::run(std::span<const int32_t> tokens) {
 }
 
 Status CpuSession::run_all(std::span<const int32_t> tokens, const LogitsConsumer& consume) {
-  ABQ_RETURN_IF_ERROR(check_tokens(tokens));
-  const int64_t row_bytes =
-      engine_->plan().plan().model().vocab_size() * static_cast<int64_t>(sizeof(float));
-  const int64_t chunk = std::clamp(kMaxLogitsBytes / row_bytes, int64_t{1}, chunk_);
+  ABQ_RETURN_IF_ERROR(check_tokens(tokens, vocab_size(), position_, capacity_));
+  const int64_t chunk = logits_chunk(vocab_size(), chunk_);
   while (!tokens.empty()) {
     const size_t count = std::min(tokens.size(), static_cast<size_t>(chunk));
     StepContext context = context_for(tokens.first(count));

@@ -22,8 +22,7 @@ class CpuSession : public Session {
 
  private:
   CpuSession(std::shared_ptr<const CpuEngine> engine, int64_t capacity, int64_t chunk);
-  // Ids inside the vocabulary, at least one, room for all.
-  Status check_tokens(std::span<const int32_t> tokens) const;
+  int64_t vocab_size() const { return engine_->plan().plan().model().vocab_size(); }
   // Runs steps [begin, end) of the plan.
   Status run_steps(int begin, int end, StepContext& context);
   StepContext context_for(std::span<const int32_t> chunk);

@@ -40,6 +40,9 @@ class Session {
   // The same, calling `consume` with logits [m, V] of consecutive positions starting at `first`.
   using LogitsConsumer = std::function<void(int64_t first, MatrixView<const float> logits)>;
   virtual Status run_all(std::span<const int32_t> tokens, const LogitsConsumer& consume) = 0;
+  // Like run(), but returns only the id of the highest logit (the lowest id of equals). A device
+  // may choose it without handing out the logits; NaN is never chosen.
+  virtual Result<int32_t> run_greedy(std::span<const int32_t> tokens);
   virtual void reset() = 0;
   virtual int64_t position() const = 0;
   virtual int64_t capacity() const = 0;
@@ -51,14 +54,25 @@ class Engine {
  public:
   virtual ~Engine() = default;
   // Resolves every step's kernel (all missing ones are reported together) and prepares the weights.
+  // kAuto takes CUDA where it works and the CPU otherwise; the reason is logged.
   static Result<std::shared_ptr<const Engine>> create(std::shared_ptr<const LoadedPlan> plan,
                                                       const EngineOptions& options);
   virtual Result<std::unique_ptr<Session>> new_session(const SessionOptions& options) const = 0;
+  // One token for each of M different sessions of this engine, each at its own position: batched
+  // decode. logits [M, V]. InvalidArgument when lists and logits do not fit each other, a session
+  // belongs to another engine or stands twice, or a token does not fit its session.
+  virtual Status decode(std::span<Session* const> sessions, std::span<const int32_t> tokens,
+                        MatrixView<float> logits) const = 0;
   virtual const LoadedPlan& plan() const = 0;
   virtual std::string_view device_name() const = 0;  // "cpu-avx2"
   virtual int64_t weight_bytes() const = 0;          // resident in memory
   // Name of the kernel that step `step` runs for M tokens.
   virtual std::string kernel_name(int step, int64_t m) const = 0;
+
+ protected:
+  // What decode() can check without knowing the device.
+  Status check_batch(std::span<Session* const> sessions, std::span<const int32_t> tokens,
+                     MatrixView<float> logits) const;
 };
 
 }  // namespace abq::runtime

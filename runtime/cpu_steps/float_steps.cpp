@@ -3,31 +3,13 @@
 
 #include "compute/device.h"
 #include "runtime/cpu_steps/factories.h"
+#include "runtime/plan_program.h"
 
 namespace abq::runtime {
 namespace {
 
 const compute::Device& device() {
   return compute::cpu_device();
-}
-
-compute::FloatType float_type(proto::ElementType type) {
-  switch (type) {
-    case proto::F16:
-      return compute::FloatType::kF16;
-    case proto::BF16:
-      return compute::FloatType::kBF16;
-    default:
-      return compute::FloatType::kF32;
-  }
-}
-
-// A float matrix that stays where the artifact has it: mapped, in its own type.
-compute::FloatMatrix blob_matrix(const LoadedPlan& plan, uint32_t index) {
-  const proto::Blob& blob = plan.plan().blobs(static_cast<int>(index));
-  const int64_t rows = blob.shape_size() == 2 ? blob.shape(0) : 1;
-  return {float_type(blob.type()), plan.blob_bytes(index).data(), rows,
-          blob.shape(blob.shape_size() - 1)};
 }
 
 std::vector<float> blob_floats(const LoadedPlan& plan, uint32_t index) {

@@ -3,6 +3,7 @@
 
 #include "runtime/cpu/quantized_linear.h"
 #include "runtime/cpu_steps/factories.h"
+#include "runtime/plan_program.h"
 
 namespace abq::runtime {
 namespace {
@@ -62,12 +63,6 @@ class BitLinearStep : public PreparedStep {
   uint32_t output_;
 };
 
-template <class T>
-std::span<const T> blob_span(const LoadedPlan& plan, uint32_t index) {
-  const std::span<const std::byte> bytes = plan.blob_bytes(index);
-  return {reinterpret_cast<const T*>(bytes.data()), bytes.size() / sizeof(T)};
-}
-
 }  // namespace
 
 Result<std::unique_ptr<PreparedStep>> make_quantize_tokens(const LoadedPlan& plan,
@@ -77,14 +72,7 @@ Result<std::unique_ptr<PreparedStep>> make_quantize_tokens(const LoadedPlan& pla
 
 Result<std::unique_ptr<PreparedStep>> make_bit_linear(const LoadedPlan& plan,
                                                       const proto::Step& step) {
-  const proto::QuantizedWeights& weights = step.bit_linear().weights();
-  const proto::Blob& codes = plan.plan().blobs(static_cast<int>(weights.codes()));
-  StoredWeights stored;
-  stored.spec = weight_spec(weights);
-  stored.layout = quant::PackedLayout::for_weights(stored.spec, codes.shape(0), codes.shape(1));
-  stored.packed = plan.blob_bytes(weights.codes());
-  stored.scales = blob_span<float>(plan, weights.scales());
-  stored.zeros = blob_span<uint8_t>(plan, weights.zeros());
+  const StoredWeights stored = stored_weights(plan, step.bit_linear().weights());
   ABQ_ASSIGN_OR_RETURN(const quant::GemmFamily family,
                        quant::parse_gemm_family(step.bit_linear().kernel()));
   Result<std::unique_ptr<QuantizedLinear>> linear = QuantizedLinear::prepare(
