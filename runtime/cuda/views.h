@@ -7,6 +7,13 @@
 
 #include <cstdint>
 
+// Index arithmetic that kernels and host code share.
+#ifdef __CUDACC__
+#define ABQ_HOST_DEVICE_INLINE __host__ __device__ inline
+#else
+#define ABQ_HOST_DEVICE_INLINE inline
+#endif
+
 namespace abq::runtime::cuda {
 
 inline constexpr int kTileRows = 16;
@@ -16,11 +23,11 @@ inline constexpr int kLanes = 32;
 // otherwise); what lies beyond token m - 1 is arbitrary and never reaches an output.
 inline constexpr int kTokenPadding = 256;
 
-inline constexpr int tiles_of(int64_t count, int size) {
+ABQ_HOST_DEVICE_INLINE constexpr int tiles_of(int64_t count, int size) {
   return static_cast<int>((count + size - 1) / size);
 }
 // Input of a tile that bit 8 b + s of word (t, h) stands for.
-inline constexpr int tile_input(int s, int h, int t, int b) {
+ABQ_HOST_DEVICE_INLINE constexpr int tile_input(int s, int h, int t, int b) {
   return 32 * s + 16 * h + 4 * t + b;
 }
 
