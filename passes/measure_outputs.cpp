@@ -2,6 +2,9 @@
 // float block on the first kQualityWindows calibration windows.
 //
 // Fills LayerReport::output and outlier_ratio; changes nothing. Does nothing without calibration.
+// Memory: the weights of both blocks as float32 on the tensor device, and one window's
+// intermediates.
+#include "passes/autodiff/block_evaluator.h"
 #include "passes/channel_statistics.h"
 #include "passes/layers.h"
 #include "passes/passes.h"
@@ -10,60 +13,37 @@
 namespace abq::passes {
 namespace {
 
-// A module whose one region is x -> [quantize_tokens ->] bit_linear, with the layer's tensors.
-ir::Module single_layer(const ir::Module& module, const ir::Block& block, const ir::Node& layer) {
-  ir::Module single;
-  single.name = layer.name;
-  single.regions.emplace_back();
-  ir::Region& region = single.regions.back();
-  region.name = layer.name;
-  ir::Builder builder(single, region);
-
+// Activation bits of a bit_linear: those of the quantize_tokens it reads, or 16.
+int activation_bits(const ir::Block& block, const ir::Node& layer) {
   const int producer = block.producer(layer.operands[0]);
-  const ir::Node* tokens = nullptr;
-  if (producer >= 0 && block.nodes[static_cast<size_t>(producer)].op == ir::Op::kQuantizeTokens)
-    tokens = &block.nodes[static_cast<size_t>(producer)];
-  const ir::ValueId x_of_block = tokens ? tokens->operands[0] : layer.operands[0];
-  ir::ValueId x = builder.argument("x", block.type(x_of_block));
-  if (tokens)
-    x = builder.node(tokens->op, tokens->name, {x}, block.type(tokens->result), tokens->attributes);
-  std::vector<ir::ValueId> operands = {x};
-  for (size_t i = 1; i < layer.operands.size(); ++i)
-    operands.push_back(builder.weight(module.weight_name(block, layer.operands[i]),
-                                      module.weight_tensor(block, layer.operands[i])));
-  builder.result(builder.node(layer.op, layer.name, std::move(operands), block.type(layer.result),
-                              layer.attributes));
-  return single;
+  if (producer < 0) return 16;
+  const ir::Node& node = block.nodes[static_cast<size_t>(producer)];
+  return node.op == ir::Op::kQuantizeTokens ? static_cast<int>(node.int_attribute("bits")) : 16;
 }
 
 // Evaluates a quantized layer wherever the float block evaluates the layer of the same name.
 class OutputComparison {
  public:
-  OutputComparison(const ir::Module& module, const ir::Block& block, const compute::Device& device)
-      : interpreter_(device) {
+  // `quantized` outlives the comparison.
+  explicit OutputComparison(const autodiff::BlockEvaluator& quantized) : quantized_(quantized) {
+    const ir::Block& block = quantized.block();
     for (int index : bit_linear_nodes(block)) {
       const ir::Node& node = block.nodes[static_cast<size_t>(index)];
-      layers_.emplace(node.name, Layer{single_layer(module, block, node), {}});
+      layers_[node.name] = {node.operands[1], activation_bits(block, node), {}};
     }
   }
 
-  void see_input(const ir::Node& node, const ir::Matrix& x) {
-    if (layers_.contains(node.name)) input_ = x;
+  void observe(const ir::Node& node, const compute::Tensor& x, const compute::Tensor& y) {
+    const auto found = layers_.find(node.name);
+    if (found == layers_.end()) return;
+    Layer& layer = found->second;
+    compute::TensorDevice& device = quantized_.device();
+    const compute::Tensor input =
+        layer.bits < 16 ? device.fake_quantize_tokens(x, layer.bits, x.cols()) : x;
+    const compute::Tensor approximation = device.linear(input, quantized_.weight(layer.weight));
+    layer.distortion.add(downloaded(y, reference_values_),
+                         downloaded(approximation, approximate_values_));
   }
-
-  void see_output(const ir::Node& node, const ir::Matrix& y) {
-    const auto layer = layers_.find(node.name);
-    if (layer == layers_.end() || !status_.ok()) return;
-    const ir::Module& single = layer->second.module;
-    const Result<ir::Matrix> quantized = interpreter_.run(single, single.regions.front(), input_);
-    if (!quantized.ok()) {
-      status_ = quantized.status().with_context(node.name);
-      return;
-    }
-    layer->second.distortion.add(y.data, quantized->data);
-  }
-
-  const Status& status() const { return status_; }
 
   void report(PassContext& context) const {
     for (const auto& [name, layer] : layers_)
@@ -74,13 +54,21 @@ class OutputComparison {
 
  private:
   struct Layer {
-    ir::Module module;
+    ir::ValueId weight = 0;
+    int bits = 16;
     quant::Distortion distortion;
   };
-  ir::Interpreter interpreter_;
+
+  std::span<const float> downloaded(const compute::Tensor& tensor, std::vector<float>& values) {
+    values.resize(static_cast<size_t>(tensor.size()));
+    quantized_.device().download(tensor, values);
+    return values;
+  }
+
+  const autodiff::BlockEvaluator& quantized_;
   std::map<std::string, Layer> layers_;
-  ir::Matrix input_;
-  Status status_;
+  std::vector<float> reference_values_;
+  std::vector<float> approximate_values_;
 };
 
 struct MeasureOutputs : BlockPass {
@@ -91,17 +79,21 @@ struct MeasureOutputs : BlockPass {
         row->outlier_ratio = outlier_ratio(statistics);
     if (!context.float_block || bit_linear_nodes(block).empty()) return {};
 
-    OutputComparison comparison(module, block, *context.device);
-    ir::Interpreter interpreter(*context.device);
-    interpreter.observe_inputs(
-        [&](const ir::Node& node, const ir::Matrix& x) { comparison.see_input(node, x); });
-    interpreter.observe_outputs(
-        [&](const ir::Node& node, const ir::Matrix& y) { comparison.see_output(node, y); });
-    for (const ir::Matrix& x : context.quality_inputs) {
-      const Result<ir::Matrix> y =
-          interpreter.run(*context.float_block, context.float_block->regions.front(), x);
-      ABQ_RETURN_IF_ERROR(y.status());
-      ABQ_RETURN_IF_ERROR(comparison.status());
+    compute::TensorDevice& device = context.tensors();
+    ABQ_ASSIGN_OR_RETURN(const autodiff::BlockEvaluator quantized,
+                         autodiff::BlockEvaluator::create(device, module, block));
+    ABQ_ASSIGN_OR_RETURN(const autodiff::BlockEvaluator original,
+                         autodiff::BlockEvaluator::create(device, *context.float_block,
+                                                          context.float_block->regions.front()));
+    OutputComparison comparison(quantized);
+    autodiff::BlockRun run;
+    run.observe_output = [&](const ir::Node& node, const compute::Tensor& x,
+                             const compute::Tensor& y) { comparison.observe(node, x, y); };
+    for (const ir::Matrix& window : context.quality_inputs) {
+      autodiff::Tape tape(device);
+      run.context = window.rows;
+      original.run(tape, tape.constant(device.upload(window.data, window.rows, window.cols)), run);
+      ABQ_RETURN_IF_ERROR(device.status());
     }
     comparison.report(context);
     context.float_block.reset();

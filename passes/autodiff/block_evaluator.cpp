@@ -145,8 +145,7 @@ class BlockEvaluator::Execution {
         return rms_norm(tape_, operand(node, 0), weight(node),
                         static_cast<float>(node.float_attribute("eps")));
       case ir::Op::kLinear:
-        if (run_.observe_input) run_.observe_input(node, operand(node, 0)->value);
-        return linear(tape_, linear_input(node), weight(node));
+        return observed_linear(node);
       case ir::Op::kQuantizeTokens:
         return fake_quantize_tokens(tape_, operand(node, 0),
                                     static_cast<int>(node.int_attribute("bits")),
@@ -168,6 +167,13 @@ class BlockEvaluator::Execution {
     }
     ABQ_CHECK(false);
     return nullptr;
+  }
+
+  Var observed_linear(const ir::Node& node) {
+    if (run_.observe_input) run_.observe_input(node, operand(node, 0)->value);
+    Var y = linear(tape_, linear_input(node), weight(node));
+    if (run_.observe_output) run_.observe_output(node, operand(node, 0)->value, y->value);
+    return y;
   }
 
   Var linear_input(const ir::Node& node) {

@@ -27,6 +27,9 @@ struct BlockRun {
   std::function<Var(ir::ValueId weight)> weight;
   // Sees operand 0 of every linear before it is quantized.
   std::function<void(const ir::Node& linear, const compute::Tensor& x)> observe_input;
+  // Sees operand 0 of every linear and what the linear made of it.
+  std::function<void(const ir::Node& linear, const compute::Tensor& x, const compute::Tensor& y)>
+      observe_output;
 };
 
 struct BlockOutput {
