@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # Compiles the reference checkpoint at rows of docs/benchmarks.md and measures their perplexity.
-#   scripts/measure_anchors.sh [-m MODEL_DIR] [-j JOBS] ABQ REFERENCE_DIR [ROW ...]
+#   scripts/measure_anchors.sh [-m MODEL_DIR] [-j JOBS] [-w WINDOWS] ABQ REFERENCE_DIR [ROW ...]
 # ABQ is the binary; REFERENCE_DIR has models/wiki-llama-19m and text/. A ROW is
 #   [METHOD:]SCHEME[+OPTION...][@valid]          e.g. abq:w4a4-kv4-q4+no-akl+epochs=40
 # with options of `abq compile` without their dashes, and @valid for the validation text. Without
 # rows, all of rtn and smooth are measured. With -j, rows run side by side and share the machine: the
-# seconds of a row are its own only without.
+# seconds of a row are its own only without. -w scores that many windows of the text instead of all.
 set -euo pipefail
 model=
 jobs=1
+scored=()
 while [[ ${1-} == -* ]]; do
   case $1 in
     -m) model=$2 ;;
     -j) jobs=$2 ;;
+    -w) scored=(--windows "$2") ;;
     *) echo "unknown option $1" >&2; exit 2 ;;
   esac
   shift 2
@@ -49,7 +51,8 @@ measure() {
   local seconds
   seconds=$(awk -v s="$start" -v e="$(date +%s.%N)" 'BEGIN {printf "%.1f", e - s}')
   "$abq" eval "$file.abq" --text "$reference/text/wikitext2-$text.txt" --convention gptq-1024 \
-    >"$file.eval" 2>&1 || { echo "$name: evaluation failed: $(tail -1 "$file.eval")"; return; }
+    "${scored[@]}" >"$file.eval" 2>&1 ||
+    { echo "$name: evaluation failed: $(tail -1 "$file.eval")"; return; }
   printf '%-44s %-6s %12s %10s %10s %9s\n' "$name" "$text" \
     "$(awk '$1 == "perplexity" {print $2}' "$file.eval")" \
     "$(awk '$1 == "linears" {print $2}' "$file.out")" \
