@@ -52,6 +52,10 @@ class CudaSession : public Session {
     int32_t best = 0;
     DeviceSession* const session = device_.get();
     ABQ_RETURN_IF_ERROR(engine_->device().decode({&session, 1}, tokens, nullptr, &best));
+    if (best < 0) {
+      return internal_error(
+          "a logit is NaN or infinite; the model's activations left the range of float32");
+    }
     return best;
   }
 

@@ -37,12 +37,14 @@ class DeviceEngine {
   virtual Result<std::unique_ptr<DeviceSession>> new_session(
       const DeviceSessionOptions& options) = 0;
   // One token for each of M sessions of this engine, each at its own position. Either of `logits`
-  // [M, V] and `best` [M] (the ids of the highest logits, the first of equals) may be null.
+  // [M, V] and `best` [M] (the ids of the highest logits, the first of equals; -1 where a logit is
+  // NaN or infinite) may be null.
   virtual Status decode(std::span<DeviceSession* const> sessions, std::span<const int32_t> tokens,
                         float* logits, int32_t* best) = 0;
   virtual std::string_view name() const = 0;         // "cuda-sm_90"
   virtual std::string_view description() const = 0;  // "NVIDIA H200, driver 13.0"
   virtual int64_t weight_bytes() const = 0;
+  virtual int64_t activation_bytes() const = 0;  // shared by all sessions; grows with their chunks
   // What runs step `step` for m tokens; steps that were fused name the kernel that does their work.
   virtual std::string kernel_name(int step, int64_t m) const = 0;
 };

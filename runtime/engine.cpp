@@ -1,10 +1,11 @@
 #include "runtime/engine.h"
 
-#include <cmath>
+#include <algorithm>
 #include <set>
 
 #include "runtime/cpu_engine.h"
 #include "runtime/cuda_engine.h"
+#include "runtime/session_checks.h"
 #include "support/log.h"
 
 namespace abq::runtime {
@@ -52,14 +53,8 @@ Status Engine::check_batch(std::span<Session* const> sessions, std::span<const i
 
 Result<int32_t> Session::run_greedy(std::span<const int32_t> tokens) {
   ABQ_ASSIGN_OR_RETURN(const std::vector<float> logits, run(tokens));
-  int32_t best = 0;
-  for (size_t i = 1; i < logits.size(); ++i) {
-    const float value = logits[i];
-    const float highest = logits[static_cast<size_t>(best)];
-    if (value > highest || (std::isnan(highest) && !std::isnan(value)))
-      best = static_cast<int32_t>(i);
-  }
-  return best;
+  ABQ_RETURN_IF_ERROR(check_logits(logits));
+  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
 }  // namespace abq::runtime

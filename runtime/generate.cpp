@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <vector>
+
+#include "runtime/session_checks.h"
 
 namespace abq::runtime {
 namespace {
@@ -12,15 +13,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-Status check_finite(std::span<const float> logits) {
-  const auto bad =
-      std::find_if(logits.begin(), logits.end(), [](float v) { return !std::isfinite(v); });
-  if (bad == logits.end()) return {};
-  return internal_error(
-      "logit of token {} is {}; the model's activations left the range of float32",
-      bad - logits.begin(), *bad);
 }
 
 }  // namespace
@@ -44,12 +36,14 @@ Result<GenerationStats> generate(Session& session, std::span<const int32_t> prom
   ABQ_ASSIGN_OR_RETURN(std::vector<float> logits, session.run(prompt));
   stats.prefill_seconds = seconds_since(prefill_start);
 
+  // The highest logit needs no logits on the host, which a device may take its time to bring.
+  const bool greedy = options.sampling.temperature == 0 && options.sampling.repetition_penalty == 1;
   Sampler sampler(options.sampling);
   std::vector<int32_t> history(prompt.begin(), prompt.end());
   const Clock::time_point decode_start = Clock::now();
+  ABQ_RETURN_IF_ERROR(check_logits(logits));
+  int32_t id = sampler.sample(logits, history);
   while (stats.new_tokens < options.max_new_tokens) {
-    ABQ_RETURN_IF_ERROR(check_finite(logits));
-    const int32_t id = sampler.sample(logits, history);
     if (std::find(options.stop_ids.begin(), options.stop_ids.end(), id) != options.stop_ids.end()) {
       stats.reason = StopReason::kStopToken;
       break;
@@ -61,7 +55,13 @@ Result<GenerationStats> generate(Session& session, std::span<const int32_t> prom
       break;
     }
     if (stats.new_tokens == options.max_new_tokens) break;
-    ABQ_ASSIGN_OR_RETURN(logits, session.run({&id, 1}));
+    if (greedy) {
+      ABQ_ASSIGN_OR_RETURN(id, session.run_greedy({&id, 1}));
+    } else {
+      ABQ_ASSIGN_OR_RETURN(logits, session.run({&id, 1}));
+      ABQ_RETURN_IF_ERROR(check_logits(logits));
+      id = sampler.sample(logits, history);
+    }
   }
   stats.decode_seconds = seconds_since(decode_start);
   return stats;

@@ -67,6 +67,8 @@ struct Program {
   std::vector<Step> steps;
   // Weights whose data pointers are null are random: benchmarks of shapes (bench --model-shape).
   bool random_weights = false;
+  // Float linears as one float16 product with float16 activations: the baseline of benchmarks.
+  bool fast_float_linears = false;
   // Called with a step's index once the device has its own copy of that step's weights.
   std::function<void(int step)> release_step;
 };

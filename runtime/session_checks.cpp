@@ -1,6 +1,7 @@
 #include "runtime/session_checks.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace abq::runtime {
 namespace {
@@ -40,6 +41,15 @@ Status check_tokens(std::span<const int32_t> tokens, int64_t vocab_size, int64_t
         position, tokens.size(), capacity);
   }
   return {};
+}
+
+Status check_logits(std::span<const float> logits) {
+  const auto bad =
+      std::find_if(logits.begin(), logits.end(), [](float v) { return !std::isfinite(v); });
+  if (bad == logits.end()) return {};
+  return internal_error(
+      "logit of token {} is {}; the model's activations left the range of float32",
+      bad - logits.begin(), *bad);
 }
 
 int64_t logits_chunk(int64_t vocab_size, int64_t chunk) {

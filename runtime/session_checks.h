@@ -14,6 +14,8 @@ Result<int64_t> session_capacity(const proto::Plan& plan, const SessionOptions& 
 // At least one token, ids inside the vocabulary, room for all after `position`.
 Status check_tokens(std::span<const int32_t> tokens, int64_t vocab_size, int64_t position,
                     int64_t capacity);
+// Internal when a logit is NaN or infinite, naming the first one.
+Status check_logits(std::span<const float> logits);
 // Tokens whose logits are computed at once, at most `chunk`: they stay below 64 MiB.
 int64_t logits_chunk(int64_t vocab_size, int64_t chunk);
 

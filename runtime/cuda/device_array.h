@@ -29,7 +29,8 @@ class DeviceArray {
   static Result<DeviceArray> create(int64_t size) {
     DeviceArray array;
     const size_t bytes = static_cast<size_t>(size) * sizeof(T);
-    if (const cudaError_t error = cudaMalloc(&array.data_, bytes > 0 ? bytes : 1);
+    if (const cudaError_t error =
+            cudaMalloc(reinterpret_cast<void**>(&array.data_), bytes > 0 ? bytes : 1);
         error != cudaSuccess) {
       size_t free = 0;
       size_t total = 0;

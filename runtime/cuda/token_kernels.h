@@ -62,6 +62,8 @@ class FloatLinear {
   FloatLinear& operator=(const FloatLinear&) = delete;
   ~FloatLinear();
 
+  // One float16 product instead, through cuBLAS for any number of tokens: a baseline.
+  void set_fast(bool fast);
   // Scratch for the parts of x, for up to `max_m` tokens.
   static int64_t workspace_bytes(int64_t max_m, int64_t k);
   // With `residual`, y = x W^T + residual (may be y).
@@ -74,7 +76,8 @@ class FloatLinear {
   State* state_ = nullptr;
 };
 
-// best[i] = index of the highest value of row i, the first of equals.
+// best[i] = index of the highest value of row i, the first of equals; -1 when a value of the row is
+// NaN or infinite.
 Status argmax(const ConstRows& x, int32_t* best, cudaStream_t stream);
 
 }  // namespace abq::runtime::cuda

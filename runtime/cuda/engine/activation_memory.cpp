@@ -1,0 +1,221 @@
+#include "runtime/cuda/engine/activation_memory.h"
+
+#include <algorithm>
+
+#include "runtime/cuda/half/half_linear.h"
+
+namespace abq::runtime::cuda {
+namespace {
+
+constexpr int64_t kAlignment = 256;
+constexpr int64_t kFloat = sizeof(float);
+
+int64_t aligned(int64_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+int64_t padded_tokens(int64_t m) {
+  const int64_t multiple = m > 8 ? kTokenPadding : 8;
+  return (m + multiple - 1) / multiple * multiple;
+}
+
+// Parts of the memory of quantized tokens, one after the other.
+struct TokenParts {
+  TokenParts(const Storage& storage, int64_t m) {
+    const int64_t k_tiles = tiles_of(storage.columns, kTileDepth);
+    const auto add = [&](int64_t* offset, int64_t size) {
+      *offset = bytes;
+      bytes += aligned(size);
+    };
+    add(&planes, m * k_tiles * storage.bits * 32);
+    add(&codes, padded_tokens(m) * k_tiles * kTileDepth);
+    add(&scales, m * kFloat);
+    add(&zeros, m * kFloat);
+    add(&sums, m * kFloat);
+    add(&group_sums, m * k_tiles * 8 * kFloat);
+  }
+  int64_t planes = 0;
+  int64_t codes = 0;
+  int64_t scales = 0;
+  int64_t zeros = 0;
+  int64_t sums = 0;
+  int64_t group_sums = 0;
+  int64_t bytes = 0;
+};
+
+struct HalfParts {
+  HalfParts(const Storage& storage, int64_t m) {
+    scales = aligned(m * 2 * tiles_of(storage.columns, kTileDepth) * kTileDepth * 2);
+    bytes = scales + aligned(m * kFloat);
+  }
+  int64_t scales = 0;
+  int64_t bytes = 0;
+};
+
+}  // namespace
+
+AttentionLayer attention_layer(const Program& program, const AttentionLaunch& launch,
+                               const LaunchWeights& weights) {
+  const auto& attention =
+      std::get<Program::Attention>(program.steps[static_cast<size_t>(launch.step)].operation);
+  AttentionLayer layer;
+  layer.heads = attention.shape.heads;
+  layer.kv_heads = attention.shape.kv_heads;
+  layer.head_dim = attention.shape.head_dim;
+  layer.window = attention.shape.window;
+  layer.query_bits = attention.query_bits;
+  layer.kv_bits = attention.kv_bits;
+  layer.query_frequencies = weights.query_frequencies;
+  layer.key_frequencies = weights.key_frequencies;
+  return layer;
+}
+
+LinearProblem linear_problem(const WeightTiles& tiles, int activation_bits, int64_t m) {
+  LinearProblem problem;
+  problem.planes = tiles.planes;
+  problem.encoding = tiles.encoding;
+  problem.group_size = tiles.group_size;
+  problem.activation_bits = activation_bits;
+  problem.m = m;
+  problem.n = tiles.n;
+  problem.k = tiles.k;
+  return problem;
+}
+
+ActivationMemory::ActivationMemory(const LaunchList& list, const DeviceWeights& weights,
+                                   const Program& program)
+    : list_(list), weights_(weights), program_(program), readers_(list.storages.size()) {
+  for (size_t i = 0; i < list.launches.size(); ++i) {
+    const auto* linear = std::get_if<QuantizedLinearLaunch>(&list.launches[i].operation);
+    if (linear != nullptr) readers_[static_cast<size_t>(linear->input)].push_back(i);
+  }
+}
+
+int64_t ActivationMemory::storage_rows(const Storage& storage, const RunShape& shape) const {
+  return in_tail(storage.first) ? shape.rows : shape.m;
+}
+
+int64_t ActivationMemory::storage_bytes(const Storage& storage, int64_t rows) const {
+  switch (storage.kind) {
+    case Storage::Kind::kTokens:
+      return TokenParts(storage, rows).bytes;
+    case Storage::Kind::kHalves:
+      return HalfParts(storage, rows).bytes;
+    case Storage::Kind::kFloat:
+      break;
+  }
+  return rows * storage.columns * kFloat;
+}
+
+int64_t ActivationMemory::workspace_bytes(const RunShape& shape) const {
+  int64_t most = 0;
+  for (size_t i = 0; i < list_.launches.size(); ++i) {
+    const LaunchOperation& operation = list_.launches[i].operation;
+    const int64_t m = in_tail(static_cast<int>(i)) ? shape.rows : shape.m;
+    const LaunchWeights& weights = weights_[i];
+    if (const auto* linear = std::get_if<QuantizedLinearLaunch>(&operation)) {
+      most = std::max(most, linear->activation_bits < 16
+                                ? linear_workspace_bytes(weights.tiles, linear->activation_bits, m)
+                                : half_workspace_bytes(weights.tiles, m));
+    } else if (std::holds_alternative<FloatLinearLaunch>(operation)) {
+      most = std::max(most, FloatLinear::workspace_bytes(m, weights.matrix.cols));
+    } else if (const auto* attention = std::get_if<AttentionLaunch>(&operation)) {
+      const AttentionLayer layer = attention_layer(program_, *attention, weights);
+      most = std::max(most, shape.decode ? decode_workspace_bytes(layer, m, shape.max_tokens)
+                                         : prefill_workspace_bytes(layer, m));
+    }
+  }
+  return most;
+}
+
+Result<bool> ActivationMemory::reserve(const RunShape& shape) {
+  const int64_t workspace = workspace_bytes(shape);
+  if (shape.m <= reserved_.m && shape.rows <= reserved_.rows && workspace <= workspace_size_)
+    return false;
+  RunShape wanted = reserved_;
+  wanted.m = std::max(wanted.m, shape.m);
+  wanted.rows = std::max(wanted.rows, shape.rows);
+  std::vector<int64_t> sizes;
+  for (const Storage& storage : list_.storages)
+    sizes.push_back(storage_bytes(storage, std::max<int64_t>(storage_rows(storage, wanted), 1)));
+  MemoryPlan plan = plan_memory(list_.storages, sizes);
+  const int64_t workspace_size = std::max(workspace, workspace_size_);
+  const int64_t offset = aligned(plan.bytes);
+  if (offset + workspace_size > memory_.bytes()) {
+    memory_ = {};  // the old memory first: the two need not fit side by side
+    reserved_ = {};
+    workspace_size_ = 0;
+    ABQ_ASSIGN_OR_RETURN(memory_, DeviceArray<std::byte>::create(offset + workspace_size));
+  }
+  reserved_ = wanted;
+  plan_ = std::move(plan);
+  workspace_offset_ = offset;
+  workspace_size_ = workspace_size;
+  return true;
+}
+
+std::byte* ActivationMemory::at(int storage) const {
+  return const_cast<std::byte*>(memory_.data()) + plan_.offsets[static_cast<size_t>(storage)];
+}
+
+Rows ActivationMemory::rows(const Place& place, const RunShape& shape, int launch) const {
+  if (!place.present()) return {};
+  const Storage& storage = list_.storages[static_cast<size_t>(place.storage)];
+  Rows rows;
+  rows.data = reinterpret_cast<float*>(at(place.storage)) + place.column;
+  rows.stride = storage.columns;
+  rows.columns = static_cast<int>(place.columns);
+  rows.m = static_cast<int>(in_tail(launch) ? shape.rows : shape.m);
+  if (in_tail(launch) && !in_tail(storage.first)) rows.data += (shape.m - shape.rows) * rows.stride;
+  return rows;
+}
+
+ActivationMemory::Forms ActivationMemory::forms(int storage, int64_t m) const {
+  Forms forms;
+  for (const size_t reader : readers_[static_cast<size_t>(storage)]) {
+    const WeightTiles& tiles = weights_[reader].tiles;
+    const int bits = list_.storages[static_cast<size_t>(storage)].bits;
+    const LinearKernel kernel = choose_kernel(linear_problem(tiles, bits, m));
+    const bool planes = kernel == LinearKernel::kBits || kernel == LinearKernel::kBitsWgmma;
+    (planes ? forms.planes : forms.codes) = true;
+    forms.group_sums |= tiles.group_size != 0;
+  }
+  return forms;
+}
+
+TokenTiles ActivationMemory::tokens(int storage, const RunShape& shape, int launch) const {
+  const Storage& s = list_.storages[static_cast<size_t>(storage)];
+  const int64_t m = in_tail(launch) ? shape.rows : shape.m;
+  const TokenParts parts(s, m);
+  const Forms wanted = forms(storage, m);
+  std::byte* const memory = at(storage);
+  TokenTiles tokens;
+  tokens.m = static_cast<int>(m);
+  tokens.k = static_cast<int>(s.columns);
+  tokens.bits = s.bits;
+  if (wanted.planes) tokens.planes = reinterpret_cast<uint32_t*>(memory + parts.planes);
+  if (wanted.codes) tokens.codes = reinterpret_cast<uint8_t*>(memory + parts.codes);
+  tokens.scales = reinterpret_cast<float*>(memory + parts.scales);
+  tokens.zeros = reinterpret_cast<int32_t*>(memory + parts.zeros);
+  tokens.sums = reinterpret_cast<int32_t*>(memory + parts.sums);
+  if (wanted.group_sums) tokens.group_sums = reinterpret_cast<int32_t*>(memory + parts.group_sums);
+  return tokens;
+}
+
+HalfTokens ActivationMemory::halves(int storage, const RunShape& shape, int launch) const {
+  const Storage& s = list_.storages[static_cast<size_t>(storage)];
+  const int64_t m = in_tail(launch) ? shape.rows : shape.m;
+  const HalfParts parts(s, m);
+  HalfTokens halves;
+  halves.m = static_cast<int>(m);
+  halves.k = static_cast<int>(s.columns);
+  halves.halves = reinterpret_cast<uint16_t*>(at(storage));
+  halves.scales = reinterpret_cast<float*>(at(storage) + parts.scales);
+  return halves;
+}
+
+Workspace ActivationMemory::workspace() const {
+  return {const_cast<std::byte*>(memory_.data()) + workspace_offset_, workspace_size_};
+}
+
+}  // namespace abq::runtime::cuda

@@ -1,0 +1,254 @@
+#include "runtime/cuda/engine/cuda_device_engine.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+namespace abq::runtime::cuda {
+namespace {
+
+// Sequences of one batch: the activation memory is made for what is asked, within this.
+constexpr int64_t kMaxBatch = 1024;
+// A decode graph serves all positions below a power of two, from this one on.
+constexpr int64_t kSmallestBound = 256;
+
+int64_t position_bound(int64_t tokens) {
+  return std::max(kSmallestBound,
+                  static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(tokens))));
+}
+
+int64_t round_up(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<CudaDeviceEngine>> CudaDeviceEngine::create(const Program& program) {
+  std::unique_ptr<CudaDeviceEngine> engine(new CudaDeviceEngine(program));
+  ABQ_RETURN_IF_ERROR(engine->open());
+  return engine;
+}
+
+CudaDeviceEngine::~CudaDeviceEngine() {
+  if (stream_ == nullptr) return;
+  (void)cudaStreamSynchronize(stream_);
+  graphs_.clear();
+  launcher_.reset();
+  (void)cudaStreamDestroy(stream_);
+}
+
+Status CudaDeviceEngine::open() {
+  ABQ_ASSIGN_OR_RETURN(device_, compute::cuda::find_cuda_device());
+  description_ = fmt::format("{}, driver {}", device_.product, device_.driver);
+  ABQ_RETURN_IF_CUDA_ERROR(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
+  ABQ_ASSIGN_OR_RETURN(list_, make_launch_list(program_));
+  ABQ_ASSIGN_OR_RETURN(weights_, DeviceWeights::create(program_, list_, stream_));
+  program_.release_step = nullptr;  // it may hold the file that the weights came from
+  activations_.emplace(list_, weights_, program_);
+  launcher_.emplace(program_, list_, weights_, *activations_);
+  launcher_->set_fast_float_linears(program_.fast_float_linears);
+  launch_of_step_.assign(program_.steps.size(), 0);
+  for (size_t i = 0; i < list_.launches.size(); ++i) {
+    for (const int step : list_.launches[i].steps)
+      launch_of_step_[static_cast<size_t>(step)] = static_cast<int>(i);
+  }
+  return {};
+}
+
+std::string CudaDeviceEngine::kernel_name(int step, int64_t m) const {
+  return launcher_->kernel_name(static_cast<size_t>(launch_of_step_[static_cast<size_t>(step)]), m);
+}
+
+Result<std::unique_ptr<DeviceSession>> CudaDeviceEngine::new_session(
+    const DeviceSessionOptions& options) {
+  const int64_t capacity = round_up(options.capacity, kCacheGranularity);
+  const int64_t bytes = capacity * launcher_->cache_token_bytes();
+  Result<DeviceArray<std::byte>> cache = DeviceArray<std::byte>::create(bytes);
+  if (!cache.ok()) {
+    return cache.status().with_context(
+        fmt::format("KV cache of {} tokens (ask for fewer, or use -kv8)", capacity));
+  }
+  return std::unique_ptr<DeviceSession>(std::make_unique<CudaDeviceSession>(
+      *this, std::move(cache).value(), capacity, options.prefill_chunk));
+}
+
+Status CudaDeviceEngine::wait(std::string_view what) {
+  ABQ_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream_), "{}", what);
+  return {};
+}
+
+Status CudaDeviceEngine::reserve_transfers(int64_t m, int64_t logit_rows) {
+  if (m > inputs_capacity_) {
+    graphs_.clear();
+    const int64_t bytes = m * static_cast<int64_t>(sizeof(SequenceState) + sizeof(int32_t));
+    ABQ_ASSIGN_OR_RETURN(host_inputs_, PinnedArray<std::byte>::create(bytes));
+    ABQ_ASSIGN_OR_RETURN(device_inputs_, DeviceArray<std::byte>::create(bytes));
+    ABQ_ASSIGN_OR_RETURN(host_best_, PinnedArray<int32_t>::create(m));
+    ABQ_ASSIGN_OR_RETURN(device_best_, DeviceArray<int32_t>::create(m));
+    inputs_capacity_ = m;
+  }
+  if (const int64_t count = logit_rows * program_.vocab_size; count > host_logits_.size()) {
+    graphs_.clear();
+    ABQ_ASSIGN_OR_RETURN(host_logits_, PinnedArray<float>::create(count));
+  }
+  return {};
+}
+
+Status CudaDeviceEngine::reserve_activations(const RunShape& shape) {
+  ABQ_ASSIGN_OR_RETURN(const bool moved, activations_->reserve(shape));
+  if (moved) graphs_.clear();
+  return {};
+}
+
+// Where the kernels find what copy_inputs() brings: states first, ids behind the last of them.
+RunInputs CudaDeviceEngine::stage_inputs() const {
+  const std::byte* const data = device_inputs_.data();
+  return {reinterpret_cast<const int32_t*>(data + inputs_capacity_ *
+                                                      static_cast<int64_t>(sizeof(SequenceState))),
+          reinterpret_cast<const SequenceState*>(data)};
+}
+
+Status CudaDeviceEngine::copy_inputs(int64_t m) {
+  const int64_t states = inputs_capacity_ * static_cast<int64_t>(sizeof(SequenceState));
+  const int64_t bytes = states + m * static_cast<int64_t>(sizeof(int32_t));
+  ABQ_RETURN_IF_CUDA_ERROR(
+      cudaMemcpyAsync(device_inputs_.data(), host_inputs_.data(), static_cast<size_t>(bytes),
+                      cudaMemcpyHostToDevice, stream_),
+      "token ids of {} tokens", m);
+  return {};
+}
+
+Rows CudaDeviceEngine::logits_rows(const RunShape& shape) const {
+  return activations_->rows(list_.logits, shape, static_cast<int>(list_.launches.size()) - 1);
+}
+
+Status CudaDeviceEngine::prefill(CudaDeviceSession& session, std::span<const int32_t> tokens,
+                                 int64_t rows, float* logits) {
+  const std::lock_guard lock(mutex_);
+  RunShape shape;
+  shape.m = static_cast<int64_t>(tokens.size());
+  shape.max_tokens = session.position_ + shape.m;
+  // A list whose tail cannot be cut computes all rows.
+  const bool cut = list_.first_row_wise < static_cast<int>(list_.launches.size());
+  shape.rows = rows == 0 || cut ? rows : shape.m;
+  ABQ_RETURN_IF_ERROR(reserve_transfers(shape.m, rows));
+  ABQ_RETURN_IF_ERROR(reserve_activations(shape));
+  const SequenceState state = session.state();
+  const int64_t states = inputs_capacity_ * static_cast<int64_t>(sizeof(SequenceState));
+  std::memcpy(host_inputs_.data(), &state, sizeof(state));
+  std::memcpy(host_inputs_.data() + states, tokens.data(), tokens.size_bytes());
+  ABQ_RETURN_IF_ERROR(copy_inputs(shape.m));
+  ABQ_RETURN_IF_ERROR(launcher_->run(shape, stage_inputs(), stream_));
+  if (rows > 0) {
+    const Rows result = logits_rows(shape);
+    const size_t width = static_cast<size_t>(program_.vocab_size) * sizeof(float);
+    ABQ_RETURN_IF_CUDA_ERROR(
+        cudaMemcpy2DAsync(host_logits_.data(), width,
+                          result.data + (result.m - rows) * result.stride,
+                          static_cast<size_t>(result.stride) * sizeof(float), width,
+                          static_cast<size_t>(rows), cudaMemcpyDeviceToHost, stream_),
+        "logits [{}, {}]", rows, program_.vocab_size);
+  }
+  ABQ_RETURN_IF_ERROR(wait("prefill"));
+  if (rows > 0) std::copy_n(host_logits_.data(), rows * program_.vocab_size, logits);
+  session.position_ += shape.m;
+  return {};
+}
+
+Status CudaDeviceSession::run(std::span<const int32_t> tokens, int64_t rows, float* logits) {
+  if (static_cast<int64_t>(tokens.size()) > chunk_ ||
+      position_ + static_cast<int64_t>(tokens.size()) > capacity_)
+    return invalid_argument("{} tokens at position {}: chunks of {}, room for {}", tokens.size(),
+                            position_, chunk_, capacity_);
+  if (tokens.size() > 1) return engine_.prefill(*this, tokens, rows, logits);
+  DeviceSession* const self = this;
+  return engine_.decode({&self, 1}, tokens, rows > 0 ? logits : nullptr, nullptr);
+}
+
+Status CudaDeviceEngine::enqueue_decode(const GraphKey& key) {
+  const RunShape shape = {key.m, key.m, key.max_tokens, true};
+  ABQ_RETURN_IF_ERROR(copy_inputs(key.m));
+  ABQ_RETURN_IF_ERROR(launcher_->run(shape, stage_inputs(), stream_));
+  const Rows result = logits_rows(shape);
+  if (key.best) {
+    ABQ_RETURN_IF_ERROR(argmax(result, device_best_.data(), stream_));
+    ABQ_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(host_best_.data(), device_best_.data(),
+                                             static_cast<size_t>(key.m) * sizeof(int32_t),
+                                             cudaMemcpyDeviceToHost, stream_),
+                             "best ids of {} sequences", key.m);
+  }
+  if (!key.logits) return {};
+  const size_t width = static_cast<size_t>(program_.vocab_size) * sizeof(float);
+  ABQ_RETURN_IF_CUDA_ERROR(
+      cudaMemcpy2DAsync(host_logits_.data(), width, result.data,
+                        static_cast<size_t>(result.stride) * sizeof(float), width,
+                        static_cast<size_t>(key.m), cudaMemcpyDeviceToHost, stream_),
+      "logits [{}, {}]", key.m, program_.vocab_size);
+  return {};
+}
+
+Result<CudaDeviceEngine::Graph> CudaDeviceEngine::record(const GraphKey& key) {
+  ABQ_RETURN_IF_CUDA_ERROR(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),
+                           "recording of a decode step");
+  const Status enqueued = enqueue_decode(key);
+  cudaGraph_t graph = nullptr;
+  const cudaError_t ended = cudaStreamEndCapture(stream_, &graph);
+  cudaGraphExec_t executable = nullptr;
+  cudaError_t made = ended;
+  if (enqueued.ok() && ended == cudaSuccess) made = cudaGraphInstantiate(&executable, graph, 0);
+  if (graph != nullptr) (void)cudaGraphDestroy(graph);
+  ABQ_RETURN_IF_ERROR(enqueued);
+  ABQ_RETURN_IF_CUDA_ERROR(made, "recording of a decode step for {} sequences", key.m);
+  return Graph(executable);
+}
+
+// The first step of its kind runs directly, so that what is made on first use is made outside a
+// recording; the second one is recorded.
+Status CudaDeviceEngine::run_decode(const GraphKey& key) {
+  const auto found = graphs_.find(key);
+  if (found == graphs_.end()) {
+    ABQ_RETURN_IF_ERROR(enqueue_decode(key));
+    graphs_.emplace(key, nullptr);
+    return wait("decode step");
+  }
+  if (found->second == nullptr) {
+    ABQ_ASSIGN_OR_RETURN(found->second, record(key));
+  }
+  ABQ_RETURN_IF_CUDA_ERROR(cudaGraphLaunch(found->second.get(), stream_),
+                           "decode step of {} sequences", key.m);
+  return wait("decode step");
+}
+
+Status CudaDeviceEngine::decode(std::span<DeviceSession* const> sessions,
+                                std::span<const int32_t> tokens, float* logits, int32_t* best) {
+  const int64_t m = static_cast<int64_t>(sessions.size());
+  if (m < 1 || m > kMaxBatch || tokens.size() != sessions.size())
+    return invalid_argument("batch of {} sequences and {} tokens; expected 1 to {} of each", m,
+                            tokens.size(), kMaxBatch);
+  const std::lock_guard lock(mutex_);
+  GraphKey key;
+  key.m = m;
+  key.logits = logits != nullptr;
+  key.best = best != nullptr;
+  ABQ_RETURN_IF_ERROR(reserve_transfers(m, key.logits ? m : 0));
+  const int64_t states = inputs_capacity_ * static_cast<int64_t>(sizeof(SequenceState));
+  for (int64_t i = 0; i < m; ++i) {
+    auto& session = static_cast<CudaDeviceSession&>(*sessions[static_cast<size_t>(i)]);
+    if (session.position_ >= session.capacity_)
+      return invalid_argument("sequence {}: its cache of {} tokens is full", i, session.capacity_);
+    const SequenceState state = session.state();
+    std::memcpy(host_inputs_.data() + i * static_cast<int64_t>(sizeof(state)), &state,
+                sizeof(state));
+    key.max_tokens = std::max(key.max_tokens, position_bound(state.position + 1));
+  }
+  std::memcpy(host_inputs_.data() + states, tokens.data(), tokens.size_bytes());
+  ABQ_RETURN_IF_ERROR(reserve_activations({m, m, key.max_tokens, true}));
+  ABQ_RETURN_IF_ERROR(run_decode(key));
+  if (key.logits) std::copy_n(host_logits_.data(), m * program_.vocab_size, logits);
+  if (key.best) std::copy_n(host_best_.data(), m, best);
+  for (DeviceSession* const session : sessions)
+    ++static_cast<CudaDeviceSession&>(*session).position_;
+  return {};
+}
+
+}  // namespace abq::runtime::cuda

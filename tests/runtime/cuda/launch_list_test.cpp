@@ -1,0 +1,135 @@
+#include "runtime/cuda/engine/launch_list.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+
+#include "runtime/plan_program.h"
+#include "tests/common/tiny_artifact.h"
+
+namespace abq::runtime::cuda {
+namespace {
+
+Program tiny_program(const std::string& scheme) {
+  const auto plan = LoadedPlan::open(test::tiny_artifact(scheme), Verify::kAll);
+  REQUIRE_MESSAGE(plan.ok(), plan.status().to_string());
+  return make_program(*plan);
+}
+
+LaunchList launches_of(const Program& program) {
+  Result<LaunchList> list = make_launch_list(program);
+  REQUIRE_MESSAGE(list.ok(), list.status().to_string());
+  return std::move(list).value();
+}
+
+template <class Operation>
+std::vector<Operation> all(const LaunchList& list) {
+  std::vector<Operation> result;
+  for (const Launch& launch : list.launches) {
+    if (const auto* operation = std::get_if<Operation>(&launch.operation))
+      result.push_back(*operation);
+  }
+  return result;
+}
+
+int layers(const Program& program) {
+  return static_cast<int>(
+      std::count_if(program.steps.begin(), program.steps.end(), [](const Program::Step& step) {
+        return std::holds_alternative<Program::Attention>(step.operation);
+      }));
+}
+
+}  // namespace
+
+TEST_CASE("a quantized block becomes nine launches, and a block of weights alone ten") {
+  struct Case {
+    const char* scheme;
+    size_t in_a_block;
+  };
+  // norm+quantize, qkv, attention, quantize (prompts), o, norm+quantize, gate|up, quantize, down
+  // against split and plain norms.
+  for (const Case& c : {Case{"w4a8-kv8", 9}, Case{"w2ba8", 9}, Case{"w4a16", 11}}) {
+    CAPTURE(std::string(c.scheme));
+    const Program program = tiny_program(c.scheme);
+    const LaunchList list = launches_of(program);
+    const size_t blocks = static_cast<size_t>(layers(program));
+    CHECK(list.launches.size() == blocks * c.in_a_block + 3);  // embedding, last norm, head
+    CHECK(all<AddLaunch>(list).empty());
+    CHECK(all<RopeLaunch>(list).empty());
+    CHECK(all<SiluMulLaunch>(list).empty());
+  }
+}
+
+TEST_CASE("every step belongs to exactly one launch, attention's quantization aside") {
+  const Program program = tiny_program("w4a8-kv8");
+  std::vector<int> count(program.steps.size(), 0);
+  for (const Launch& launch : launches_of(program).launches) {
+    for (const int step : launch.steps)
+      ++count[static_cast<size_t>(step)];
+  }
+  CHECK(std::all_of(count.begin(), count.end(), [](int n) { return n == 1; }));
+}
+
+TEST_CASE("queries, keys and values are stacked, gates and ups interleaved, sums fused") {
+  const Program program = tiny_program("w4a8-kv8");
+  const LaunchList list = launches_of(program);
+  const auto linears = all<QuantizedLinearLaunch>(list);
+  REQUIRE(linears.size() == static_cast<size_t>(4 * layers(program)));
+  CHECK(linears[0].parts.size() == 3);
+  CHECK_FALSE(linears[0].gated);
+  CHECK_FALSE(linears[0].residual.present());
+  CHECK(linears[1].parts.size() == 1);
+  CHECK(linears[1].residual.present());
+  CHECK(linears[2].parts.size() == 2);
+  CHECK(linears[2].gated);
+  CHECK(linears[3].residual.present());
+  const auto attention = all<AttentionLaunch>(list);
+  CHECK(attention[0].query_rope != kNone);
+  CHECK(attention[0].key_rope != kNone);
+  CHECK(attention[0].tokens != kNone);
+  CHECK_FALSE(attention[0].y_is_read);
+  // Side by side in one storage.
+  CHECK(attention[0].q.storage == attention[0].v.storage);
+  CHECK(attention[0].k.column == attention[0].q.columns);
+  CHECK(attention[0].v.column == attention[0].q.columns + attention[0].k.columns);
+}
+
+TEST_CASE("the row-wise tail starts behind the last attention") {
+  const LaunchList list = launches_of(tiny_program("w4a8-kv8"));
+  REQUIRE(list.first_row_wise > 0);
+  CHECK(std::holds_alternative<AttentionLaunch>(
+      list.launches[static_cast<size_t>(list.first_row_wise - 1)].operation));
+}
+
+TEST_CASE("storages that live together never share bytes, others may") {
+  const std::array<Storage, 4> storages = {
+      Storage{Storage::Kind::kFloat, 1, 0, 0, 2}, Storage{Storage::Kind::kFloat, 1, 0, 1, 3},
+      Storage{Storage::Kind::kFloat, 1, 0, 3, 4}, Storage{Storage::Kind::kFloat, 1, 0, 5, 6}};
+  const std::array<int64_t, 4> sizes = {1000, 300, 700, 900};
+  const MemoryPlan plan = plan_memory(storages, sizes);
+  for (size_t a = 0; a < storages.size(); ++a) {
+    for (size_t b = a + 1; b < storages.size(); ++b) {
+      if (storages[a].last < storages[b].first || storages[b].last < storages[a].first) continue;
+      CAPTURE(a);
+      CAPTURE(b);
+      CHECK((plan.offsets[a] + sizes[a] <= plan.offsets[b] ||
+             plan.offsets[b] + sizes[b] <= plan.offsets[a]));
+    }
+  }
+  CHECK(plan.bytes <= 1000 + 24 + 300);  // the second pair reuses what the first one left
+}
+
+TEST_CASE("every storage of a real list is written before it is read, and memory is reused") {
+  const LaunchList list = launches_of(tiny_program("w4a8-kv8"));
+  std::vector<int64_t> sizes;
+  int64_t sum = 0;
+  for (const Storage& storage : list.storages) {
+    CHECK(storage.first <= storage.last);
+    sizes.push_back(storage.columns * 4);
+    sum += sizes.back();
+  }
+  CHECK(plan_memory(list.storages, sizes).bytes < sum / 2);
+}
+
+}  // namespace abq::runtime::cuda

@@ -1,0 +1,25 @@
+// abq bench --model-shape: a whole model of a known shape with random weights, made on the device.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "support/status.h"
+
+namespace abq::tools {
+
+struct ModelBenchOptions {
+  std::string shape;                 // "llama-7b", "llama-13b", "llama-70b"
+  std::vector<std::string> schemes;  // each is compared with fp16 and, unless it is one, W8A8
+  int64_t prompt_tokens = 128;
+  int64_t new_tokens = 256;
+  int64_t batch = 1;
+  int repeats = 3;
+};
+
+// Prints tokens/s, ms per token, memory, and ratios to fp16 (cuBLAS, one float16 product) and W8A8
+// in the same runtime. NotFound names the shapes; Unsupported where there is no CUDA device.
+Status bench_model(const ModelBenchOptions& options);
+
+}  // namespace abq::tools
