@@ -87,7 +87,7 @@ ABQ_TILE_FUNCTION uint32_t pack_base5_word(int tiles, int c, const Registers& re
 // The set in bits 0 of seven words.
 ABQ_TILE_FUNCTION uint32_t gather_base5_set(const uint32_t* words) {
   uint32_t set = 0;
-#ifdef __CUDACC__
+#ifdef __CUDA_ARCH__
 #pragma unroll
 #endif
   for (int i = 0; i < 7; ++i)
