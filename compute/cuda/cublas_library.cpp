@@ -69,7 +69,8 @@ Result<CublasFunctions> load() {
                         find(library, "cublasSetWorkspace_v2", f.set_workspace) &&
                         find(library, "cublasGetStatusString", f.status_string) &&
                         find(library, "cublasSgemm_v2", f.sgemm) &&
-                        find(library, "cublasSgemmBatched", f.sgemm_batched);
+                        find(library, "cublasSgemmBatched", f.sgemm_batched) &&
+                        find(library, "cublasGemmEx", f.gemm_ex);
   if (!complete) {
     return unsupported("cuda: cuBLAS lacks a function ({}); install version 12 or 13", ::dlerror());
   }
@@ -110,12 +111,16 @@ Status Cublas::create(const CublasFunctions& functions, cudaStream_t stream) {
     return device_error("cuda: {} MB of workspace for cuBLAS: {}", kWorkspaceBytes >> 20,
                         cudaGetErrorString(error));
   }
-  ABQ_RETURN_IF_ERROR(check(functions_->set_stream(handle_, stream), "cublasSetStream"));
-  // After the stream, which resets it.
-  ABQ_RETURN_IF_ERROR(
-      check(functions_->set_workspace(handle_, workspace_, kWorkspaceBytes), "cublasSetWorkspace"));
+  ABQ_RETURN_IF_ERROR(use_stream(stream));
   // float32 products in float32: the default of cublasSgemm, said aloud. No TF32.
   return check(functions_->set_math_mode(handle_, CUBLAS_DEFAULT_MATH), "cublasSetMathMode");
+}
+
+Status Cublas::use_stream(cudaStream_t stream) {
+  ABQ_RETURN_IF_ERROR(check(functions_->set_stream(handle_, stream), "cublasSetStream"));
+  // After the stream, which resets it.
+  return check(functions_->set_workspace(handle_, workspace_, kWorkspaceBytes),
+               "cublasSetWorkspace");
 }
 
 int Cublas::version() const {
@@ -132,6 +137,19 @@ Status Cublas::multiply(const Product& p, const float* a, const float* b, float*
                                  narrow(p.n), narrow(p.m), narrow(p.k), &p.alpha, b, narrow(p.ldb),
                                  a, narrow(p.lda), &p.beta, c, narrow(p.ldc)),
                "cublasSgemm");
+}
+
+Status Cublas::multiply(const Product& p, FloatType type, const void* a, const void* b, float* c) {
+  if (p.m == 0 || p.n == 0) return {};
+  const cudaDataType data_type = type == FloatType::kF32   ? CUDA_R_32F
+                                 : type == FloatType::kF16 ? CUDA_R_16F
+                                                           : CUDA_R_16BF;
+  return check(
+      functions_->gemm_ex(handle_, operation(p.b_transposed), operation(p.a_transposed),
+                          narrow(p.n), narrow(p.m), narrow(p.k), &p.alpha, b, data_type,
+                          narrow(p.ldb), a, data_type, narrow(p.lda), &p.beta, c, CUDA_R_32F,
+                          narrow(p.ldc), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+      "cublasGemmEx");
 }
 
 Status Cublas::multiply_batched(const Product& p, const float* const* a, const float* const* b,

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "compute/device.h"
 #include "support/status.h"
 
 namespace abq::compute::cuda {
@@ -21,6 +22,11 @@ struct CublasFunctions {
   decltype(&cublasGetStatusString) status_string = nullptr;
   decltype(&cublasSgemm_v2) sgemm = nullptr;
   decltype(&cublasSgemmBatched) sgemm_batched = nullptr;
+  // Spelled out: the header has an overload of the name.
+  cublasStatus_t (*gemm_ex)(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int, int,
+                            const void*, const void*, cudaDataType, int, const void*, cudaDataType,
+                            int, const void*, void*, cudaDataType, int, cublasComputeType_t,
+                            cublasGemmAlgo_t) = nullptr;
 };
 
 // The functions of libcublas.so.13 or .12, found by the loader or in the usual folders of the CUDA
@@ -53,7 +59,11 @@ class Cublas {
 
   Status create(const CublasFunctions& functions, cudaStream_t stream);
   int version() const;  // as cuBLAS counts: 130001 is 13.0.1
+  // What follows is enqueued on `stream`.
+  Status use_stream(cudaStream_t stream);
   Status multiply(const Product& product, const float* a, const float* b, float* c);
+  // A and B of one type, C float32, sums in float32.
+  Status multiply(const Product& product, FloatType type, const void* a, const void* b, float* c);
   // `count` products of one shape over device arrays of device pointers.
   Status multiply_batched(const Product& product, const float* const* a, const float* const* b,
                           float* const* c, int64_t count);
