@@ -54,8 +54,7 @@ void multiply_step(const std::vector<typename Codes::State>& lanes, int tile, in
   for (int lane = 0; lane < kLanes; ++lane) {
     const int g = lane / 4;
     const int t = lane % 4;
-    const auto registers =
-        a_values<Codes>(lanes[static_cast<size_t>(lane)], tile, s, h, zeros, g);
+    const auto registers = a_values<Codes>(lanes[static_cast<size_t>(lane)], tile, s, h, zeros, g);
     for (int i = 0; i < 8; ++i) {
       const int r = i / 2;
       a[g + (r % 2) * 8][2 * t + i % 2 + (r / 2) * 8] =
@@ -99,10 +98,10 @@ void check_tiles(const quant::WeightSpec& spec, int64_t k) {
     }
     for (int i = 0; i < count * kHalfSteps * 2; ++i) {
       const int tile = i / 2 / kHalfSteps;
-      multiply_step<Codes>(lanes, tile, i / 2 % kHalfSteps, i % 2, tiles.zeros.data(),
-                           halves.halves.data() +
-                               static_cast<int64_t>(unit * Codes::kUnitTiles + tile) * kTileDepth,
-                           stride, d);
+      multiply_step<Codes>(
+          lanes, tile, i / 2 % kHalfSteps, i % 2, tiles.zeros.data(),
+          halves.halves.data() + static_cast<int64_t>(unit * Codes::kUnitTiles + tile) * kTileDepth,
+          stride, d);
     }
   }
   for (int row = 0; row < 16; ++row) {

@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <limits>
 
-#include "half_read_floor.h"
 #include "half_test_util.h"
+#include "half_times.h"
 #include "quant/scheme.h"
 #include "runtime/cuda/device_array.h"
 #include "runtime/cuda/half/half_linear.h"
@@ -79,8 +79,8 @@ std::vector<float> run_case(const Case& c, const std::vector<float>& x, int64_t 
   const HalfTokens tokens{static_cast<int>(m), static_cast<int>(c.weights.k), halves.data(),
                           scales.data()};
   const int64_t stride = c.outputs() + kGap;
-  DeviceArray<float> y = on_device(
-      std::vector<float>(static_cast<size_t>(m * stride), std::bit_cast<float>(kPoison)));
+  DeviceArray<float> y =
+      on_device(std::vector<float>(static_cast<size_t>(m * stride), std::bit_cast<float>(kPoison)));
   LinearOutput output;
   output.y = y.data();
   output.stride = stride;
@@ -142,7 +142,8 @@ void check_case(const Case& c, int64_t m, bool with_residual) {
     }
     Expected expected = expected_output(c, x.data() + token * k, column);
     if (with_residual) {
-      expected.value += static_cast<double>(added[static_cast<size_t>(token * c.outputs() + column)]);
+      expected.value +=
+          static_cast<double>(added[static_cast<size_t>(token * c.outputs() + column)]);
       expected.bound += 0x1p-23 * std::abs(expected.value);
     }
     const double error = std::abs(static_cast<double>(got) - expected.value);

@@ -17,8 +17,7 @@ namespace abq::runtime::cuda {
 inline quant::QuantizedWeights random_codes(uint64_t seed, const quant::WeightSpec& spec, int64_t n,
                                             int64_t k) {
   Random random(seed);
-  quant::QuantizedWeights w{
-      .spec = spec, .n = n, .k = k, .codes = {}, .scales = {}, .zeros = {}};
+  quant::QuantizedWeights w{.spec = spec, .n = n, .k = k, .codes = {}, .scales = {}, .zeros = {}};
   const uint64_t levels = static_cast<uint64_t>(spec.levels());
   for (int64_t i = 0; i < n * k; ++i)
     w.codes.push_back(static_cast<uint8_t>(random.below(levels)));
@@ -112,8 +111,8 @@ inline HostTiles make_tiles(const quant::QuantizedWeights& w, bool gated) {
       for (int i = 0; i < kTileRows; ++i) {
         const int64_t from = source_row(t, n_tile * kTileRows + i);
         const size_t at = static_cast<size_t>(from * groups + group);
-        t.scales.push_back(
-            from < 0 ? 0.0f : w.scales[at] / static_cast<float>(t.shape.denominator));
+        t.scales.push_back(from < 0 ? 0.0f
+                                    : w.scales[at] / static_cast<float>(t.shape.denominator));
         t.zeros.push_back(from < 0 ? 0 : w.zeros[at]);
       }
     }

@@ -1,0 +1,51 @@
+#include "runtime/cuda/bench/read_kernel.h"
+
+#include "runtime/cuda/launch.cuh"
+
+namespace abq::runtime::cuda {
+namespace {
+
+constexpr int kUnroll = 8;  // 16-byte loads of a thread on the way
+
+__device__ __forceinline__ uint4 load_streaming(const uint4* from) {
+  uint4 value;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(from));
+  return value;
+}
+
+__global__ void read_kernel(const uint4* data, int64_t count, uint32_t* never) {
+  release_next();
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  uint32_t sum = 0;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
+       i += kUnroll * stride) {
+    uint4 values[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      values[u] = make_uint4(0, 0, 0, 0);
+      if (i + u * stride < count) values[u] = load_streaming(data + i + u * stride);
+    }
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u)
+      sum |= values[u].x & values[u].y & values[u].z & values[u].w;
+  }
+  wait_for_previous();
+  if (sum == 0x5eadbeefu) *never = sum;
+}
+
+}  // namespace
+
+cudaError_t launch_read(const void* data, int64_t bytes, uint32_t* never, int blocks, int threads,
+                        bool overlapped, cudaStream_t stream) {
+  const uint4* from = static_cast<const uint4*>(data);
+  const int64_t count = bytes / 16;
+  const dim3 grid(static_cast<unsigned>(blocks));
+  const dim3 block(static_cast<unsigned>(threads));
+  if (overlapped) return launch(read_kernel, {grid, block}, stream, from, count, never);
+  read_kernel<<<grid, block, 0, stream>>>(from, count, never);
+  return cudaGetLastError();
+}
+
+}  // namespace abq::runtime::cuda

@@ -1,0 +1,126 @@
+// What the two half kernels share on the device: fragments, groups, epilogue.
+#pragma once
+
+#include <cuda_fp16.h>
+
+#include "runtime/cuda/half/half_codes.h"
+#include "runtime/cuda/half/half_kernels.h"
+#include "runtime/cuda/launch.cuh"
+
+namespace abq::runtime::cuda {
+
+// Weights are read once and by one block: past the first cache level.
+__device__ __forceinline__ uint4 load_streaming(const uint4* from) {
+  uint4 value;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(from));
+  return value;
+}
+
+// acc [16 x 8] += a [16 x 16] b [16 x 8].
+__device__ __forceinline__ void half_mma(float (&acc)[4], const uint32_t (&a)[4], uint2 b) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y));
+}
+
+__device__ __forceinline__ __half2 as_half2(uint32_t bits) {
+  __half2 value;
+  *reinterpret_cast<uint32_t*>(&value) = bits;
+  return value;
+}
+__device__ __forceinline__ uint32_t as_bits(__half2 value) {
+  return *reinterpret_cast<uint32_t*>(&value);
+}
+
+// A lane's words of one unit of tiles; units that do not exist and planes beyond the last are zero.
+template <class Codes>
+__device__ __forceinline__ void load_unit(const WeightTiles& weights, int n_tile, int unit,
+                                          bool exists, int lane,
+                                          uint32_t (&words)[Codes::kLoads][4]) {
+  const int k_tiles = tiles_of(weights.k, kTileDepth);
+  const int loads = exists ? Codes::loads(weights.planes, Codes::tiles(k_tiles, unit)) : 0;
+  const uint4* from = reinterpret_cast<const uint4*>(weights.tiles) +
+                      Codes::load_index(n_tile, k_tiles, unit, weights.planes, 0, lane);
+#pragma unroll
+  for (int i = 0; i < Codes::kLoads; ++i) {
+    uint4 value = make_uint4(0, 0, 0, 0);
+    if (i < loads) value = load_streaming(from + i * kLanes);
+    words[i][0] = value.x;
+    words[i][1] = value.y;
+    words[i][2] = value.z;
+    words[i][3] = value.w;
+  }
+}
+
+// Minus the zero points of rows g and g + 8, twice each.
+struct ZeroPair {
+  __half2 minus[2];
+};
+__device__ __forceinline__ ZeroPair zero_pair(const int32_t* zeros, int row) {
+  return {{__float2half2_rn(-static_cast<float>(zeros[row])),
+           __float2half2_rn(-static_cast<float>(zeros[row + 8]))}};
+}
+
+// The A operand of step s of a tile of the unit, half h: rows g and g + 8, inputs 0 and 2, then 1
+// and 3.
+template <class Codes>
+__device__ __forceinline__ void expand_step(const typename Codes::State& state,
+                                            const ZeroPair& zeros, int tile, int s, int h,
+                                            uint32_t (&a)[4]) {
+  constexpr int kBits = Codes::kFieldBits;
+  const int bit = field_bit(kBits, s);
+  const __half2 factor = as_half2(both_halves(field_factor(bit)));
+#pragma unroll
+  for (int row = 0; row < 2; ++row) {
+    const __half2 addend = __hadd2(as_half2(both_halves(field_offset(bit))), zeros.minus[row]);
+    const uint32_t field = Codes::field(state, tile, s, 2 * h + row);
+#pragma unroll
+    for (int pair = 0; pair < 2; ++pair) {
+      const __half2 biased = as_half2(biased_pair<kBits>(field, bit, pair));
+      a[2 * pair + row] =
+          as_bits(bit == 0 ? __hadd2(biased, addend) : __hfma2(biased, factor, addend));
+    }
+  }
+}
+
+// Steps of 32 inputs that share scales; per channel a whole tile.
+__device__ __forceinline__ int steps_of_group(const WeightTiles& weights) {
+  return weights.group_size == 0 ? kHalfSteps : weights.group_size / 32;
+}
+// Entry of the 16 scales and zero points of step s of tile k_tile. Steps beyond k use the last
+// group's: their activations are 0.
+__device__ __forceinline__ int group_entry(const WeightTiles& weights, int k_tile, int s,
+                                           int steps) {
+  if (weights.group_size == 0) return 0;
+  const int group = (k_tile * kHalfSteps + s) / steps;
+  return (group < weights.groups ? group : weights.groups - 1) * kTileRows;
+}
+
+// One token's outputs of rows g and g + 8 of a tile, before the token's scale.
+__device__ __forceinline__ void store_outputs(const HalfArguments& arguments, int n_tile, int g,
+                                              int token, float first, float second) {
+  const WeightTiles& weights = arguments.weights;
+  const LinearOutput& output = arguments.output;
+  const float scale = arguments.tokens.scales[token];
+  const auto store = [&](int column, float value) {
+    if (output.residual != nullptr)
+      value += output.residual[token * output.residual_stride + column];
+    output.y[token * output.stride + column] = value;
+  };
+  first *= scale;
+  second *= scale;
+  if (weights.gated) {
+    const int column = n_tile * 8 + g;
+    if (column < weights.n / 2) store(column, first / (1.0f + expf(-first)) * second);
+    return;
+  }
+  const int column = n_tile * kTileRows + g;
+  if (column < weights.n) store(column, first);
+  if (column + 8 < weights.n) store(column + 8, second);
+}
+
+}  // namespace abq::runtime::cuda
