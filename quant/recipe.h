@@ -51,7 +51,7 @@ struct CorrectionSettings {
   // Channel scales start at SmoothQuant's to this power: 1 = there, 0 = at 1. What is learned is
   // the scale itself, or its ratio to the start, so that large scales move as fast as small ones.
   bool relative_scales = true;
-  double scale_start = 0.5;
+  double scale_start = 1;
   // Weights of the loss terms (passes/correction/losses.h); 0 leaves a term out. Targets are the
   // float block's on the float stream, or on the quantized stream.
   double dlc_float = 1;  // -log |mean cosine| of the outputs
