@@ -65,9 +65,9 @@ TEST_CASE("a batch gives each session the logits that it would get alone") {
   const std::vector<int32_t> tokens = test::sample_tokens(8);
   const int64_t vocabulary = engine->plan().plan().model().vocab_size();
   const auto session = [&](size_t prompt) {
-    auto made = *engine->new_session({});
-    REQUIRE(made->run(std::span(tokens).first(prompt)).ok());
-    return made;
+    auto made = engine->new_session({});
+    REQUIRE((*made)->run(std::span(tokens).first(prompt)).ok());
+    return std::move(made).value();
   };
   const auto a = session(2);
   const auto b = session(5);

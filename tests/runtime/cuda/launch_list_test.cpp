@@ -42,7 +42,7 @@ int layers(const Program& program) {
 
 }  // namespace
 
-TEST_CASE("a quantized block becomes nine launches, and a block of weights alone ten") {
+TEST_CASE("a quantized block becomes nine launches, and one of weights alone eleven") {
   struct Case {
     const char* scheme;
     size_t in_a_block;
