@@ -3,53 +3,11 @@
 #include <algorithm>
 #include <limits>
 
+#include "compute/cuda/find_device.h"
 #include "compute/cuda/row_kernels.h"
 
 namespace abq::compute::cuda {
 namespace {
-
-constexpr int kDevice = 0;
-
-std::string version_text(int version) {
-  return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
-}
-
-// Why the CUDA runtime cannot start here; each reason has its own remedy. Unsupported is what this
-// machine lacks; whatever else goes wrong is a failure of a device that is there.
-Status find_device() {
-  int driver = 0;
-  int count = 0;
-  cudaError_t error = cudaDriverGetVersion(&driver);
-  if ((error == cudaSuccess && driver == 0) || error == cudaErrorStubLibrary) {
-    return unsupported("cuda: no NVIDIA driver on this machine; install one or use the CPU");
-  }
-  if (error == cudaSuccess) error = cudaGetDeviceCount(&count);
-  if (error == cudaErrorInsufficientDriver) {
-    return unsupported("cuda: the driver supports CUDA {}, this build needs {}; update the driver",
-                       version_text(driver), version_text(CUDART_VERSION));
-  }
-  if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0)) {
-    return unsupported(
-        "cuda: the driver sees no device; check CUDA_VISIBLE_DEVICES or use the CPU");
-  }
-  if (error == cudaSuccess) error = cudaSetDevice(kDevice);
-  if (error != cudaSuccess) return device_error("cuda: {}", cudaGetErrorString(error));
-  return {};
-}
-
-Status check_code(int major, int minor) {
-  const cudaError_t error = kernel_code_status();
-  if (error == cudaSuccess) return {};
-  static_cast<void>(cudaGetLastError());
-  const bool no_code = error == cudaErrorNoKernelImageForDevice ||
-                       error == cudaErrorUnsupportedPtxVersion ||
-                       error == cudaErrorInvalidDeviceFunction;
-  if (!no_code) return device_error("cuda: {}", cudaGetErrorString(error));
-  return unsupported(
-      "cuda: this build has no code that a device of architecture sm_{}{} runs ({}); it needs "
-      "sm_80 or newer",
-      major, minor, cudaGetErrorString(error));
-}
 
 BlockPool::Source device_memory() {
   return {[](int64_t bytes) -> void* {
@@ -72,36 +30,25 @@ CudaTensorDevice::CudaTensorDevice()
       nowhere_(std::make_shared<float>(std::numeric_limits<float>::quiet_NaN())) {}
 
 Result<std::unique_ptr<CudaTensorDevice>> CudaTensorDevice::create() {
-  ABQ_RETURN_IF_ERROR(find_device());
   std::unique_ptr<CudaTensorDevice> device(new CudaTensorDevice());
   ABQ_RETURN_IF_ERROR(device->open());
   return device;
 }
 
 Status CudaTensorDevice::open() {
-  int major = 0;
-  int minor = 0;
-  cudaError_t error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, kDevice);
-  if (error == cudaSuccess) {
-    error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, kDevice);
-  }
-  if (error != cudaSuccess) return device_error("cuda: {}", cudaGetErrorString(error));
-  name_ = fmt::format("cuda-sm_{}{}", major, minor);
-  ABQ_RETURN_IF_ERROR(check_code(major, minor));
+  ABQ_ASSIGN_OR_RETURN(const CudaDevice device, find_cuda_device());
+  name_ = device.name;
   ABQ_ASSIGN_OR_RETURN(const CublasFunctions* functions, cublas_functions());
 
-  error = cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
+  cudaError_t error = cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
   if (error == cudaSuccess) error = staging_.create();
   if (error != cudaSuccess) {
     return device_error("cuda: stream and staging buffers: {}", cudaGetErrorString(error));
   }
   cublas_ = std::make_unique<Cublas>();
   ABQ_RETURN_IF_ERROR(cublas_->create(*functions, stream_));
-  cudaDeviceProp properties{};
-  if (error = cudaGetDeviceProperties(&properties, kDevice); error != cudaSuccess)
-    return device_error("cuda: {}", cudaGetErrorString(error));
-  description_ = fmt::format("{}, {}, {} multiprocessors, cuBLAS {}", name_, properties.name,
-                             properties.multiProcessorCount, cublas_->version());
+  description_ = fmt::format("{}, {}, {} multiprocessors, cuBLAS {}", name_, device.product,
+                             device.multiprocessors, cublas_->version());
   return {};
 }
 
