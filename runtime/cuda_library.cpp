@@ -21,4 +21,10 @@ Result<std::vector<std::string>> describe_cuda_devices() {
   return devices;
 }
 
+Result<std::string> cuda_device_code() {
+  using Code = const char* (*)();
+  ABQ_ASSIGN_OR_RETURN(void* function, compute::cuda_library_function("abq_cuda_device_code"));
+  return std::string(reinterpret_cast<Code>(function)());
+}
+
 }  // namespace abq::runtime

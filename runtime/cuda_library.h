@@ -12,4 +12,7 @@ namespace abq::runtime {
 // library beside the binary, Device when it cannot be used (no driver, no device), with the reason.
 Result<std::vector<std::string>> describe_cuda_devices();
 
+// The device code that the library holds: "sm_90a, PTX compute_80".
+Result<std::string> cuda_device_code();
+
 }  // namespace abq::runtime

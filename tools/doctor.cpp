@@ -27,13 +27,14 @@ void describe_machine() {
   print_out("memory       {} free of {}\n",
             human_bytes(static_cast<int64_t>(info.freeram + info.bufferram) * unit),
             human_bytes(static_cast<int64_t>(info.totalram) * unit));
-  print_out("binary       abq {}, artifact format up to {}, kernels for: cpu\n", version(),
-            proto::kFormatVersion);
+  const Result<std::string> code = runtime::cuda_device_code();
+  print_out("binary       abq {}, artifact format up to {}, kernels for: cpu{}\n", version(),
+            proto::kFormatVersion, code.ok() ? fmt::format(", cuda ({})", *code) : "");
   const Result<std::vector<std::string>> devices = runtime::describe_cuda_devices();
   if (!devices.ok()) print_out("accelerator  none: {}\n", devices.status().message());
   if (devices.ok())
     for (const std::string& device : *devices)
-      print_out("accelerator  {} (seen; this version runs artifacts on the CPU)\n", device);
+      print_out("accelerator  {}\n", device);
   const auto cuda = compute::create_cuda_tensor_device();
   print_out("learning     {}\n", cuda.ok() ? fmt::format("on {}", (*cuda)->name())
                                            : "on the CPU: " + cuda.status().message());

@@ -36,4 +36,9 @@ __attribute__((visibility("default"))) int abq_cuda_describe_devices(char* text,
   return -static_cast<int>(error);
 }
 
+// What runs on a device without translation, and what a driver translates (abq_cuda_options).
+__attribute__((visibility("default"))) const char* abq_cuda_device_code() {
+  return ABQ_CUDA_DEVICE_CODE;
+}
+
 }  // extern "C"
