@@ -55,18 +55,17 @@ Status capture_graph(Capture& capture, int launches,
   return {};
 }
 
-// Whole multiples of a device's processors at several block sizes.
-struct Grid {
-  int blocks = 0;
-  int threads = 0;
-};
-std::vector<Grid> read_grids(int processors, int64_t bytes) {
-  std::vector<Grid> grids;
-  for (const int threads : {256, 512, 1024}) {
-    for (const int factor : {1, 2, 4, 8}) {
-      if (factor * threads > 2048) continue;
-      const int64_t most = (bytes / 16 + threads - 1) / threads;
-      grids.push_back({static_cast<int>(std::min<int64_t>(factor * processors, most)), threads});
+// Whole multiples of a device's processors, at several block sizes and loads on the way.
+std::vector<ReadGrid> read_grids(int processors, int64_t bytes) {
+  std::vector<ReadGrid> grids;
+  for (const int unroll : {1, 4, 8}) {
+    for (const int threads : {256, 512, 1024}) {
+      for (const int factor : {1, 2, 4, 8}) {
+        if (factor * threads > 2048) continue;
+        const int64_t most = (bytes / 16 + threads - 1) / threads;
+        grids.push_back(
+            {static_cast<int>(std::min<int64_t>(factor * processors, most)), threads, unroll});
+      }
     }
   }
   return grids;
@@ -119,11 +118,11 @@ Result<double> time_read(int64_t bytes, bool overlapped) {
   ABQ_RETURN_IF_CUDA_ERROR(cudaMemset(data.data(), 0x11, static_cast<size_t>(data.bytes())),
                            "fill of {} bytes", data.bytes());
   double best = 0;
-  for (const Grid& grid : read_grids(processors, copy)) {
+  for (const ReadGrid& grid : read_grids(processors, copy)) {
     ABQ_ASSIGN_OR_RETURN(
         const double us, time_graph(kGraphLaunches, [&](int i, cudaStream_t stream) -> Status {
           ABQ_RETURN_IF_CUDA_ERROR(launch_read(data.data() + i % copies * copy, copy, never.data(),
-                                               grid.blocks, grid.threads, overlapped, stream),
+                                               grid, overlapped, stream),
                                    "read of {} bytes by {} blocks of {} threads", copy, grid.blocks,
                                    grid.threads);
           return {};

@@ -5,8 +5,6 @@
 namespace abq::runtime::cuda {
 namespace {
 
-constexpr int kUnroll = 8;  // 16-byte loads of a thread on the way
-
 __device__ __forceinline__ uint4 load_streaming(const uint4* from) {
   uint4 value;
   asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -15,6 +13,8 @@ __device__ __forceinline__ uint4 load_streaming(const uint4* from) {
   return value;
 }
 
+// kUnroll: 16-byte loads of a thread on the way.
+template <int kUnroll>
 __global__ void read_kernel(const uint4* data, int64_t count, uint32_t* never) {
   release_next();
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
@@ -37,14 +37,17 @@ __global__ void read_kernel(const uint4* data, int64_t count, uint32_t* never) {
 
 }  // namespace
 
-cudaError_t launch_read(const void* data, int64_t bytes, uint32_t* never, int blocks, int threads,
+cudaError_t launch_read(const void* data, int64_t bytes, uint32_t* never, const ReadGrid& shape,
                         bool overlapped, cudaStream_t stream) {
   const uint4* from = static_cast<const uint4*>(data);
   const int64_t count = bytes / 16;
-  const dim3 grid(static_cast<unsigned>(blocks));
-  const dim3 block(static_cast<unsigned>(threads));
-  if (overlapped) return launch(read_kernel, {grid, block}, stream, from, count, never);
-  read_kernel<<<grid, block, 0, stream>>>(from, count, never);
+  const dim3 grid(static_cast<unsigned>(shape.blocks));
+  const dim3 block(static_cast<unsigned>(shape.threads));
+  const auto kernel = shape.unroll == 8   ? read_kernel<8>
+                      : shape.unroll == 4 ? read_kernel<4>
+                                          : read_kernel<1>;
+  if (overlapped) return launch(kernel, {grid, block}, stream, from, count, never);
+  kernel<<<grid, block, 0, stream>>>(from, count, never);
   return cudaGetLastError();
 }
 

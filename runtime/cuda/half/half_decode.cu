@@ -1,5 +1,5 @@
 // The half kernel for few tokens: a block makes the 16 outputs of one row of weight tiles for up to
-// 4, 8, 16 or 32 tokens. Its warps take the tiles in turn and add up in shared memory, in the order
+// 4, 8 or 32 tokens. Its warps take the tiles in turn and add up in shared memory, in the order
 // of the warps.
 #include "runtime/cuda/half/half_mma.cuh"
 
@@ -65,20 +65,29 @@ struct Batch {
   }
 };
 
-// totals += scales * (codes - zeros) of tile k_tile, the unit's tile number `tile`, times its
-// activations, of which batches[0] holds the first; at the end it holds the first of tile `next`.
-template <class Codes, int kColumns>
+// Scales and zero points of a block's rows, [group][16].
+struct Groups {
+  const float* scales = nullptr;
+  const int32_t* zeros = nullptr;
+  int shift = 0;  // log2 of the steps that share them
+};
+
+// totals += (codes - zeros) of tile k_tile, the unit's tile number `tile`, times its activations,
+// with groups times their scales too. batches[0] holds the first activations; at the end it holds
+// the first of tile `next`. `row_zeros` are those of rows without groups.
+template <class Codes, int kColumns, bool kGrouped>
 __device__ __forceinline__ void multiply_tile(const WeightTiles& weights, int k_tile, int next,
                                               int lane, const typename Codes::State& state,
                                               int tile, const Activations<kColumns>& x,
-                                              const float* scales, const int32_t* zeros,
+                                              const Groups& groups, const ZeroPair& row_zeros,
                                               Batch<kColumns> (&batches)[2],
                                               float (&totals)[kColumns][4]) {
   constexpr int kBatch = Batch<kColumns>::kSteps;
   const int g = lane / 4;
-  const int steps = steps_of_group(weights);
+  const int last = (1 << groups.shift) - 1;  // step of a group
   float acc[kColumns][4];
-  ZeroPair minus;
+  ZeroPair minus = row_zeros;
+  const float* scale = nullptr;
 #pragma unroll
   for (int s = 0; s < kHalfSteps; ++s) {
     const int batch = s / kBatch;
@@ -88,8 +97,12 @@ __device__ __forceinline__ void multiply_tile(const WeightTiles& weights, int k_
       else
         batches[0].load(x, next, 0);
     }
-    if ((s & (steps - 1)) == 0) {
-      minus = zero_pair(zeros + group_entry(weights, k_tile, s, steps), g);
+    if (kGrouped ? (s & last) == 0 : s == 0) {
+      if (kGrouped) {
+        const int entry = group_entry(weights, k_tile, s, groups.shift);
+        minus = zero_pair(groups.zeros + entry, g);
+        scale = groups.scales + entry + g;
+      }
 #pragma unroll
       for (int i = 0; i < kColumns * 4; ++i)
         acc[i / 4][i % 4] = 0;
@@ -102,11 +115,12 @@ __device__ __forceinline__ void multiply_tile(const WeightTiles& weights, int k_
       for (int c = 0; c < kColumns; ++c)
         half_mma(acc[c], a, batches[batch % 2].values[s % kBatch][h][c]);
     }
-    if (((s + 1) & (steps - 1)) == 0) {
-      const float* scale = scales + group_entry(weights, k_tile, s, steps) + g;
+    if (kGrouped ? (s & last) == last : s == kHalfSteps - 1) {
 #pragma unroll
-      for (int i = 0; i < kColumns * 4; ++i)
-        totals[i / 4][i % 4] += scale[i % 4 / 2 * 8] * acc[i / 4][i % 4];
+      for (int i = 0; i < kColumns * 4; ++i) {
+        const float sum = acc[i / 4][i % 4];
+        totals[i / 4][i % 4] += kGrouped ? scale[i % 4 / 2 * 8] * sum : sum;
+      }
     }
   }
 }
@@ -142,23 +156,26 @@ __device__ __forceinline__ void reduce_and_store(const HalfArguments& arguments,
   }
 }
 
-// Scales and zero points of the block's rows, in shared memory unless there are very many groups.
-__device__ __forceinline__ void share_groups(const WeightTiles& weights, int n_tile, float* shared,
-                                             const float*& scales, const int32_t*& zeros) {
+// The groups of the block's rows, in shared memory unless there are very many.
+__device__ __forceinline__ Groups share_groups(const WeightTiles& weights, int n_tile,
+                                               float* shared) {
   const int entries = weights.groups * kTileRows;
-  scales = weights.scales + static_cast<int64_t>(n_tile) * entries;
-  zeros = weights.zeros + static_cast<int64_t>(n_tile) * entries;
-  if (weights.groups > kSharedGroups) return;
-  int32_t* shared_zeros = reinterpret_cast<int32_t*>(shared) + entries;
+  Groups groups;
+  groups.scales = weights.scales + static_cast<int64_t>(n_tile) * entries;
+  groups.zeros = weights.zeros + static_cast<int64_t>(n_tile) * entries;
+  groups.shift = group_shift(weights);
+  if (weights.groups > kSharedGroups) return groups;
+  int32_t* zeros = reinterpret_cast<int32_t*>(shared) + entries;
   for (int i = static_cast<int>(threadIdx.x); i < entries; i += static_cast<int>(blockDim.x)) {
-    shared[i] = scales[i];
-    shared_zeros[i] = zeros[i];
+    shared[i] = groups.scales[i];
+    zeros[i] = groups.zeros[i];
   }
-  scales = shared;
-  zeros = shared_zeros;
+  groups.scales = shared;
+  groups.zeros = zeros;
+  return groups;
 }
 
-template <class Codes, int kColumns>
+template <class Codes, int kColumns, bool kGrouped>
 __global__ void __launch_bounds__(kLanes* kDecodeWarps, kColumns == 1 ? 2 : 1)
     half_decode(const HalfArguments arguments) {
   constexpr int kStages = decode_stages(Codes::kLoads);
@@ -179,10 +196,9 @@ __global__ void __launch_bounds__(kLanes* kDecodeWarps, kColumns == 1 ? 2 : 1)
     load_unit<Codes>(weights, n_tile, unit, unit < units, lane, words[i]);
   }
   release_next();
-  const float* scales = nullptr;
-  const int32_t* zeros = nullptr;
-  share_groups(weights, n_tile, shared + warps * 2 * kColumns * kLanes, scales, zeros);
+  const Groups groups = share_groups(weights, n_tile, shared + warps * 2 * kColumns * kLanes);
   __syncthreads();
+  const ZeroPair row_zeros = zero_pair(groups.zeros, lane / 4);
   wait_for_previous();
 
   const Activations<kColumns> x = activations_of<kColumns>(arguments.tokens, first_token, lane);
@@ -205,10 +221,16 @@ __global__ void __launch_bounds__(kLanes* kDecodeWarps, kColumns == 1 ? 2 : 1)
         const int k_tile = unit * Codes::kUnitTiles + tile;
         int next = tile + 1 < tiles ? k_tile + 1 : (unit + warps) * Codes::kUnitTiles;
         if (next >= k_tiles) next = k_tile;
-        multiply_tile<Codes, kColumns>(weights, k_tile, next, lane, state, tile, x, scales, zeros,
-                                       batches, totals);
+        multiply_tile<Codes, kColumns, kGrouped>(weights, k_tile, next, lane, state, tile, x,
+                                                 groups, row_zeros, batches, totals);
       }
     }
+  }
+  if (!kGrouped) {
+    const float* scale = groups.scales + lane / 4;
+#pragma unroll
+    for (int i = 0; i < kColumns * 4; ++i)
+      totals[i / 4][i % 4] *= scale[i % 4 / 2 * 8];
   }
   reduce_and_store<kColumns>(arguments, n_tile, first_token, totals, shared);
 }
@@ -226,7 +248,9 @@ cudaError_t launch_columns(const HalfArguments& arguments, cudaStream_t stream) 
   shape.block = dim3(static_cast<unsigned>(warps * kLanes));
   shape.shared_bytes = static_cast<unsigned>(
       (warps * 2 * kColumns * kLanes + groups * kTileRows * 2) * static_cast<int>(sizeof(float)));
-  return launch(half_decode<Codes, kColumns>, shape, stream, arguments);
+  if (weights.group_size == 0)
+    return launch(half_decode<Codes, kColumns, false>, shape, stream, arguments);
+  return launch(half_decode<Codes, kColumns, true>, shape, stream, arguments);
 }
 
 template <class Codes>
@@ -234,7 +258,6 @@ cudaError_t launch_codes(const HalfArguments& arguments, cudaStream_t stream) {
   const int m = arguments.tokens.m;
   if (m <= 4) return launch_columns<Codes, 1>(arguments, stream);
   if (m <= 8) return launch_columns<Codes, 2>(arguments, stream);
-  if (m <= 16) return launch_columns<Codes, 4>(arguments, stream);
   return launch_columns<Codes, 8>(arguments, stream);
 }
 

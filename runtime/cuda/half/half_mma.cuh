@@ -87,16 +87,15 @@ __device__ __forceinline__ void expand_step(const typename Codes::State& state,
   }
 }
 
-// Steps of 32 inputs that share scales; per channel a whole tile.
-__device__ __forceinline__ int steps_of_group(const WeightTiles& weights) {
-  return weights.group_size == 0 ? kHalfSteps : weights.group_size / 32;
+// Steps of 32 inputs that share scales, as a power of two; per channel a whole tile's.
+__device__ __forceinline__ int group_shift(const WeightTiles& weights) {
+  return weights.group_size == 0 ? 3 : weights.group_size / 64;  // 32, 64, 128: 0, 1, 2
 }
 // Entry of the 16 scales and zero points of step s of tile k_tile. Steps beyond k use the last
 // group's: their activations are 0.
 __device__ __forceinline__ int group_entry(const WeightTiles& weights, int k_tile, int s,
-                                           int steps) {
-  if (weights.group_size == 0) return 0;
-  const int group = (k_tile * kHalfSteps + s) / steps;
+                                           int shift) {
+  const int group = (k_tile * kHalfSteps + s) >> shift;
   return (group < weights.groups ? group : weights.groups - 1) * kTileRows;
 }
 

@@ -123,7 +123,8 @@ __global__ void __launch_bounds__(kWarps* kLanes, 2) half_prefill(const HalfArgu
   const int first_token = static_cast<int>(blockIdx.y) * kBlockTokens;
   const int k_tiles = tiles_of(weights.k, kTileDepth);
   const int chunks = k_tiles * kChunks;
-  const int steps = steps_of_group(weights);
+  const int shift = group_shift(weights);
+  const int steps = 1 << shift;
   const float* scales[kRowTiles];
   const int32_t* zeros[kRowTiles];
 #pragma unroll
@@ -154,7 +155,7 @@ __global__ void __launch_bounds__(kWarps* kLanes, 2) half_prefill(const HalfArgu
       const int s = i % kHalfSteps;
       if (tile >= tiles) break;
       const int k_tile = unit * Codes::kUnitTiles + tile;
-      const int entry = group_entry(weights, k_tile, s, steps);
+      const int entry = group_entry(weights, k_tile, s, shift);
       if (s % 2 == 0) {
         wait_copies<kStages - 2>();
         __syncthreads();  // the chunk has arrived, and nobody reads the one before it any more
