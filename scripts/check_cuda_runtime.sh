@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Everything about the CUDA runtime that needs a GPU, from an installed folder and the build's test
+# programs.
+#   scripts/check_cuda_runtime.sh PREFIX TESTS_DIR REFERENCE_DIR [PHASE ...]
+# PREFIX is what `cmake --install` made, TESTS_DIR has the abq_*cuda*_tests programs, REFERENCE_DIR
+# has models/wiki-llama-19m and text/. Phases, all by default:
+#   tests     kernels against the reference, whole models against the CPU
+#   ptx       the same from the PTX that devices without own code translate (sm_80 code)
+#   sanitize  memcheck and racecheck of the kernel tests
+#   kernels   abq bench --kernels: our time, the read floor, cuBLAS
+#   models    abq bench --model-shape llama-7b: tokens/s against fp16 and W8A8
+#   rows      perplexities on the device beside the CPU's
+set -uo pipefail
+export ABQ_REQUIRE_CUDA=1
+prefix=$(realpath "$1")
+tests=$(realpath "$2")
+reference=$(realpath "$3")
+shift 3
+phases=("$@")
+((${#phases[@]})) || phases=(tests ptx sanitize kernels models rows)
+abq=$prefix/bin/abq
+export ABQ_CUDA_LIBRARY=$prefix/lib/libabq_cuda.so
+export LD_LIBRARY_PATH=$prefix/lib:${LD_LIBRARY_PATH-}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+kernel_tests=(tokens linear half attention wgmma)
+
+# Runs test program $2 under the command $3..., at most $1 seconds; prints failures and the summary.
+run_tests() {
+  local limit=$1 program=$2 start rc
+  shift 2
+  start=$(date +%s)
+  timeout "$limit" "$@" "$tests/$program" >"$work/$program.out" 2>&1
+  rc=$?
+  grep -vE '^block |^$' "$work/$program.out" | grep -E 'ERROR|FATAL|values:|CAPTURE|:=|SUMMARY|test cases|expected' |
+    head -"${ABQ_SHOW_LINES:-40}"
+  echo "$program: exit $rc, $(($(date +%s) - start)) s"
+  return $rc
+}
+
+phase_tests() {
+  local bad=0
+  for part in "${kernel_tests[@]}"; do run_tests 120 "abq_runtime_cuda_${part}_tests" || bad=1; done
+  run_tests 180 abq_runtime_cuda_tests || bad=1
+  return $bad
+}
+
+phase_ptx() {
+  local bad=0
+  for part in tokens linear half attention; do
+    run_tests 180 "abq_runtime_cuda_${part}_tests" env CUDA_FORCE_PTX_JIT=1 || bad=1
+  done
+  return $bad
+}
+
+phase_sanitize() {
+  local bad=0
+  for part in "${kernel_tests[@]}"; do
+    for tool in memcheck racecheck; do
+      ABQ_TEST_SUBSET=small run_tests 240 "abq_runtime_cuda_${part}_tests" compute-sanitizer --tool $tool \
+        --report-api-errors no --error-exitcode 9 || bad=1
+    done
+  done
+  return $bad
+}
+
+phase_kernels() {
+  "$abq" bench --kernels --device cuda
+}
+
+phase_models() {
+  "$abq" bench --model-shape llama-7b --schemes w2a8-kv8,w2ba8-kv8,w4a8-kv8,w4a4-kv4
+}
+
+phase_rows() {
+  local scheme device
+  for scheme in w16a16 w8a8-kv8-q8 w6a6-kv6-q6 w4a8-kv8-q8 w4a4-kv4-q4 w3a8-kv8-q8 w2ba8-kv8-q8 w2ba16 w4a16; do
+    "$abq" compile "$reference/models/wiki-llama-19m" -o "$work/row.abq" --scheme $scheme --force >"$work/row.out" 2>&1
+    for device in cuda cpu; do
+      "$abq" eval "$work/row.abq" --text "$reference/text/wikitext2-test.txt" --convention gptq-1024 \
+        --device $device --windows "${ABQ_WINDOWS:-64}" >"$work/$device.txt" 2>&1
+    done
+    paste <(awk '$1 == "perplexity" {print $2}' "$work/cuda.txt") <(awk '$1 == "perplexity" {print $2}' "$work/cpu.txt") |
+      awk -v n=$scheme '{printf "%-16s cuda %s cpu %s  %+.3f %%\n", n, $1, $2, ($1 / $2 - 1) * 100}'
+  done
+}
+
+failed=0
+for phase in "${phases[@]}"; do
+  echo "== $phase"
+  "phase_$phase" || failed=1
+done
+exit $failed
