@@ -8,25 +8,13 @@
 
 #include <cuda_runtime_api.h>
 
-#include <cstddef>
 #include <cstdint>
 
+#include "runtime/cuda/attention/attention_arguments.h"
 #include "runtime/cuda/views.h"
 #include "support/status.h"
 
 namespace abq::runtime::cuda {
-
-struct AttentionLayer {
-  int heads = 0;
-  int kv_heads = 0;
-  int head_dim = 0;     // even where rotated
-  int64_t window = 0;   // 0 = unlimited
-  int query_bits = 16;  // 2..8 or 16
-  int kv_bits = 16;     // 2..8 or 16
-  // Inverse frequencies [head_dim / 2] on the device; null = not rotated here.
-  const float* query_frequencies = nullptr;
-  const float* key_frequencies = nullptr;
-};
 
 // Memory of one layer in a sequence's cache: capacity * cache_token_bytes(layer) bytes, where
 // capacity is a multiple of kCacheGranularity. Keys and values at 16 bits are float16; below, codes
@@ -34,23 +22,6 @@ struct AttentionLayer {
 // head.
 inline constexpr int kCacheGranularity = 64;
 int64_t cache_token_bytes(const AttentionLayer& layer);
-
-// A sequence of a batch, in device memory (one array serves all layers).
-struct SequenceState {
-  std::byte* cache = nullptr;  // layer l at cache + capacity * (bytes a token of the layers before)
-  int64_t capacity = 0;
-  int64_t position = 0;  // of the token at hand
-};
-
-// Rows of q [heads * D], k and v [kv_heads * D], before rotation.
-struct AttentionInput {
-  const float* q = nullptr;
-  const float* k = nullptr;
-  const float* v = nullptr;
-  int64_t q_stride = 0;
-  int64_t k_stride = 0;
-  int64_t v_stride = 0;
-};
 
 // m consecutive tokens of one sequence, the first at sequences[0].position (read on the device).
 // `max_tokens` is an upper bound of position + m known on the host: it sizes the grid.

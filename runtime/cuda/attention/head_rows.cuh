@@ -1,0 +1,115 @@
+// One head of one token in the registers of a warp: rotation and quantization.
+#pragma once
+
+#include "compute/cuda/quantizer_math.cuh"
+#include "runtime/cuda/attention/cache_layout.h"
+#include "runtime/cuda/attention/rotation.cuh"
+#include "runtime/cuda/attention/warp.cuh"
+
+namespace abq::runtime::cuda {
+
+// Lane l holds the pairs (j, j + D/2) for j = l + 32 i; zeros beyond D/2.
+template <int kPairs>
+struct HeadRow {
+  float low[kPairs];
+  float high[kPairs];
+};
+
+template <int kPairs>
+__device__ __forceinline__ HeadRow<kPairs> load_head(const float* x, int half, int lane) {
+  HeadRow<kPairs> row;
+#pragma unroll
+  for (int i = 0; i < kPairs; ++i) {
+    const int j = lane + 32 * i;
+    row.low[i] = j < half ? x[j] : 0.0f;
+    row.high[i] = j < half ? x[j + half] : 0.0f;
+  }
+  return row;
+}
+
+template <int kPairs>
+__device__ __forceinline__ void rotate_head(HeadRow<kPairs>& row, const float* frequencies,
+                                            int64_t position, int half, int lane) {
+#pragma unroll
+  for (int i = 0; i < kPairs; ++i) {
+    const int j = lane + 32 * i;
+    const Rotation r = rotation(position, j < half ? frequencies[j] : 0.0f);
+    rotate_pair(r, row.low[i], row.high[i]);
+  }
+}
+
+// The grid of a token's head: every lane gets the same.
+template <int kPairs>
+__device__ __forceinline__ compute::cuda::CodeGrid head_grid(const HeadRow<kPairs>& row, int bits) {
+  float low = 0.0f;
+  float high = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kPairs; ++i) {
+    low = row.low[i] < low ? row.low[i] : low;
+    low = row.high[i] < low ? row.high[i] : low;
+    high = row.low[i] > high ? row.low[i] : high;
+    high = row.high[i] > high ? row.high[i] : high;
+  }
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) {
+    const float other_low = __shfl_xor_sync(kAllLanes, low, step);
+    const float other_high = __shfl_xor_sync(kAllLanes, high, step);
+    low = other_low < low ? other_low : low;
+    high = other_high > high ? other_high : high;
+  }
+  return compute::cuda::asymmetric_grid(low, high, static_cast<float>((1 << bits) - 1));
+}
+
+__device__ __forceinline__ float code_of(float x, const compute::cuda::CodeGrid& grid) {
+  using namespace compute::cuda;
+  return clamp_code(add_rn(round_half_even(divide_rn(x, grid.scale)), grid.zero), grid.max_code);
+}
+
+// Calls place(d, value) for every element this lane holds of a row padded with zeros.
+template <int kPadded, class Place>
+__device__ __forceinline__ void for_elements(const HeadRow<kPadded / 64>& row, int head_dim,
+                                             int lane, const Place& place) {
+  const int half = head_dim / 2;
+#pragma unroll
+  for (int i = 0; i < kPadded / 64; ++i) {
+    const int j = lane + 32 * i;
+    if (j < half) {
+      place(j, row.low[i]);
+      place(j + half, row.high[i]);
+    }
+  }
+  for (int d = head_dim + lane; d < kPadded; d += 32)
+    place(d, 0.0f);
+}
+
+__device__ __forceinline__ uint16_t half_bits(float x) {
+  return __half_as_ushort(__float2half_rn(x));
+}
+
+// Writes a row as the cache keeps it to `stage` (codes or float16, one each 16 bits) and returns
+// (scale, zero).
+template <int kPadded>
+__device__ __forceinline__ float2 encode_row(const HeadRow<kPadded / 64>& row, int head_dim,
+                                             int bits, uint16_t* stage, int lane) {
+  if (bits > 8) {
+    for_elements<kPadded>(row, head_dim, lane, [&](int d, float x) { stage[d] = half_bits(x); });
+    return make_float2(1.0f, 0.0f);
+  }
+  const compute::cuda::CodeGrid grid = head_grid(row, bits);
+  for_elements<kPadded>(row, head_dim, lane, [&](int d, float x) {
+    stage[d] = static_cast<uint16_t>(code_of(x, grid));
+  });
+  return make_float2(grid.scale, grid.zero);
+}
+
+// Word `word` of the packed row.
+__device__ __forceinline__ uint32_t packed_word(const uint16_t* stage, int stored, int word) {
+  const int codes = 32 / stored;
+  uint32_t bits = 0;
+  for (int c = 0; c < codes; ++c) {
+    bits |= static_cast<uint32_t>(stage[word * codes + c]) << (c * stored);
+  }
+  return bits;
+}
+
+}  // namespace abq::runtime::cuda
