@@ -19,12 +19,14 @@ struct FloatSink {
   int64_t stride;
 
   __device__ State begin(const RowStatistics&, float, const RowPlace&) const { return {}; }
+  // Beyond the last tile only the store is left out.
+  template <bool kVector>
   __device__ void tile(State&, const float (&v)[kLaneValues], int tile, const RowShape& shape,
                        const RowPlace& place) const {
     float* const row = y + stride * place.token;
 #pragma unroll
     for (int i = 0; i < kLaneWords; ++i)
-      store_words(row, tile * kTileDepth + lane_column(i, place.lane), v + 4 * i, shape);
+      store_words<kVector>(row, tile * kTileDepth + lane_column(i, place.lane), v + 4 * i, shape);
   }
   __device__ void end(const State&, RowExchange&, const RowPlace&) const {}
 };
@@ -48,10 +50,11 @@ struct QuantizeSink {
     return {grid, 0};
   }
 
+  template <bool kVector>
   __device__ void tile(State& state, float (&v)[kLaneValues], int tile, const RowShape& shape,
                        const RowPlace& place) const {
     FloatSink::State none;
-    if (floats.y != nullptr) floats.tile(none, v, tile, shape, place);
+    if (floats.y != nullptr) floats.tile<kVector>(none, v, tile, shape, place);
     if (state.grid.divisor.factor != 1.0f) {
 #pragma unroll
       for (int i = 0; i < kLaneValues; ++i)
@@ -89,7 +92,7 @@ struct QuantizeSink {
     for (int distance = 1; distance < 8; distance *= 2)
       pair += __shfl_xor_sync(kAllLanes, pair, distance);
     const int i = place.lane & 7;
-    if (i >= kLaneWords) return;
+    if (i >= kLaneWords || tile >= shape.tiles) return;
     int32_t* const sums =
         tokens.group_sums + (static_cast<int64_t>(place.token) * shape.tiles + tile) * 8;
     sums[4 * i + lane_quarter(place.lane)] = static_cast<int32_t>((pair >> (16 * i)) & 0xffffu);
@@ -97,6 +100,7 @@ struct QuantizeSink {
 
   __device__ void store_codes(const uint32_t (&words)[kLaneWords], int tile, const RowShape& shape,
                               const RowPlace& place) const {
+    if (tile >= shape.tiles) return;
 #pragma unroll
     for (int i = 0; i < kLaneWords; ++i) {
       const int64_t column = static_cast<int64_t>(tile) * kTileDepth + lane_column(i, place.lane);
@@ -119,7 +123,7 @@ struct QuantizeSink {
 #pragma unroll
     for (int i = 0; i < kLaneWords; ++i) {
       const int plane = 4 * i + lane_quarter(place.lane);
-      if (plane < tokens.bits) {
+      if (plane < tokens.bits && tile < shape.tiles) {
         tokens.planes[plane_word(place.token, shape.tiles, tile, tokens.bits, plane, place.lane)] =
             words[i];
       }
@@ -140,10 +144,12 @@ struct HalvesSink {
     return {1.0f / scale};
   }
 
+  template <bool kVector>
   __device__ void tile(State& state, const float (&v)[kLaneValues], int tile, const RowShape& shape,
                        const RowPlace& place) const {
     const int64_t padded = static_cast<int64_t>(shape.tiles) * kTileDepth;
     uint16_t* const high = tokens.halves + 2 * padded * place.token;
+    if (tile >= shape.tiles) return;
 #pragma unroll
     for (int i = 0; i < kLaneWords; ++i) {
       __half2 pairs[2][2];  // [high, low][columns 0 and 2, columns 1 and 3]

@@ -21,13 +21,17 @@ struct PlainSource {
   const float* x;
   int64_t stride;
 
-  __device__ Constants constants(int, int, const RowShape&) const { return {}; }
+  template <bool kVector>
+  __device__ Constants constants(int, int, const RowShape&) const {
+    return {};
+  }
+  template <bool kVector>
   __device__ Loaded load(int token, int tile, int lane, const RowShape& shape) const {
     Loaded loaded;
 #pragma unroll
     for (int i = 0; i < kLaneWords; ++i) {
-      loaded.x[i] =
-          load_words(row_of(x, stride, token), tile * kTileDepth + lane_column(i, lane), shape);
+      loaded.x[i] = load_words<kVector>(row_of(x, stride, token),
+                                        tile * kTileDepth + lane_column(i, lane), shape);
     }
     return loaded;
   }
@@ -59,15 +63,18 @@ struct NormSource {
   float inverse_columns;
   float eps;
 
+  template <bool kVector>
   __device__ Constants constants(int tile, int lane, const RowShape& shape) const {
     Constants constants;
 #pragma unroll
     for (int i = 0; i < kLaneWords; ++i)
-      constants.weight[i] = load_words(weight, tile * kTileDepth + lane_column(i, lane), shape);
+      constants.weight[i] =
+          load_words<kVector>(weight, tile * kTileDepth + lane_column(i, lane), shape);
     return constants;
   }
+  template <bool kVector>
   __device__ Loaded load(int token, int tile, int lane, const RowShape& shape) const {
-    return x.load(token, tile, lane, shape);
+    return x.load<kVector>(token, tile, lane, shape);
   }
   __device__ void values(const Loaded& loaded, const Constants& constants, float (&v)[kLaneValues],
                          float& squares) const {
@@ -97,9 +104,14 @@ struct SiluSource {
   PlainSource gate;
   PlainSource up;
 
-  __device__ Constants constants(int, int, const RowShape&) const { return {}; }
+  template <bool kVector>
+  __device__ Constants constants(int, int, const RowShape&) const {
+    return {};
+  }
+  template <bool kVector>
   __device__ Loaded load(int token, int tile, int lane, const RowShape& shape) const {
-    return {gate.load(token, tile, lane, shape), up.load(token, tile, lane, shape)};
+    return {gate.load<kVector>(token, tile, lane, shape),
+            up.load<kVector>(token, tile, lane, shape)};
   }
   __device__ void values(const Loaded& loaded, Constants, float (&v)[kLaneValues],
                          float& ignored) const {
