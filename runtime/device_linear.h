@@ -20,6 +20,7 @@ namespace abq::runtime {
 struct KernelTiming {
   double cold_us = 0;        // weights rotated over more than twice the L2 cache
   double warm_us = 0;        // the same weights again and again
+  double pair_us = 0;        // cold, with the RMS norm, quantization and packing of its input
   int64_t weight_bytes = 0;  // that the kernel reads: tiles, scales, zero points, sums
 };
 

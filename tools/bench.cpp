@@ -89,7 +89,11 @@ Status bench_artifact(const BenchOptions& options) {
 }
 
 Status bench(const BenchOptions& options) {
-  if (options.kernels) return bench_kernels(options.kernel_options);
+  if (options.kernels) {
+    KernelBenchOptions kernels = options.kernel_options;
+    kernels.device = options.device;
+    return bench_kernels(kernels);
+  }
   if (options.artifact.empty())
     return invalid_argument("nothing to measure: give an artifact or --kernels");
   return bench_artifact(options);
@@ -105,7 +109,8 @@ void add_bench_command(CLI::App& app, int& exit_code) {
       "Examples:\n"
       "  abq bench llama.abq\n"
       "  abq bench --kernels --threads 2\n"
-      "  abq bench --kernels --schemes w2a8,w4a8 -m 1,512 -n 4096 -k 14336");
+      "  abq bench --kernels --schemes w2a8,w4a8 -m 1,512 -n 4096 -k 14336\n"
+      "  abq bench --kernels --device cuda --tokens 1,8,2048");
   command->add_option("artifact", options->artifact, "model.abq");
   command->add_flag("--kernels", options->kernels, "linear layers alone, on random weights");
   command->add_option("--device", options->device, "auto, cpu or cuda")->capture_default_str();
@@ -122,15 +127,19 @@ void add_bench_command(CLI::App& app, int& exit_code) {
       ->delimiter(',')
       ->allow_extra_args(false)
       ->capture_default_str();
-  command->add_option("-m,--tokens", options->kernel_options.tokens, "values of M")
+  command
+      ->add_option("-m,--tokens", options->kernel_options.tokens,
+                   "values of M [1,512; on a GPU 1,8,2048]")
       ->delimiter(',')
-      ->allow_extra_args(false)
-      ->capture_default_str();
-  command->add_option("-n,--outputs", options->kernel_options.n, "N")->capture_default_str();
-  command->add_option("-k,--inputs", options->kernel_options.k, "K")->capture_default_str();
+      ->allow_extra_args(false);
+  command->add_option("-n,--outputs", options->kernel_options.n,
+                      "N [4096; on a GPU all shapes of a 7B model]");
+  command->add_option("-k,--inputs", options->kernel_options.k, "K [14336; on a GPU as N]");
+  command->add_flag("--every-kernel", options->kernel_options.every_kernel,
+                    "on a GPU: all kernels that can run, not only the one that would");
   command
       ->add_option("--rotate-mib", options->kernel_options.rotate_mib,
-                   "weight copies to rotate over, so that caches stay cold (M = 1)")
+                   "weight copies to rotate over, so that caches stay cold (CPU, M = 1)")
       ->capture_default_str();
   command->callback([options, &exit_code] { exit_code = report_status(bench(*options)); });
 }

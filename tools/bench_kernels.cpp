@@ -12,8 +12,11 @@
 #include "compute/device.h"
 #include "quant/reference_gemm.h"
 #include "runtime/cpu/quantized_linear.h"
+#include "runtime/cuda_library.h"
+#include "runtime/engine.h"
 #include "support/parallel.h"
 #include "support/random.h"
+#include "tools/bench_cuda.h"
 #include "tools/console.h"
 
 namespace abq::tools {
@@ -22,6 +25,15 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int kRepeats = 7;
+
+// The options with what was left open.
+struct CpuBench {
+  std::vector<std::string> schemes;
+  std::vector<int64_t> tokens;
+  int64_t n = 0;
+  int64_t k = 0;
+  int64_t rotate_mib = 0;
+};
 
 // Median seconds of one call; call i gets i, so that it can rotate over copies.
 double time_median(int calls_per_sample, const std::function<void(int64_t)>& call) {
@@ -51,15 +63,7 @@ double time_call(const std::function<void(int64_t)>& call) {
   return time_median(calls_for(std::chrono::duration<double>(Clock::now() - start).count()), call);
 }
 
-std::vector<float> random_floats(int64_t count, uint64_t seed) {
-  Random random(seed);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values)
-    value = static_cast<float>(random.uniform() * 2 - 1);
-  return values;
-}
-
-int64_t copies_for(const KernelBenchOptions& options, int64_t bytes) {
+int64_t copies_for(const CpuBench& options, int64_t bytes) {
   return std::max<int64_t>((options.rotate_mib * (int64_t{1} << 20) + bytes - 1) / bytes, 1);
 }
 
@@ -78,39 +82,6 @@ double read_seconds(const std::vector<float>& values) {
     });
   };
   return time_median(1, read);
-}
-
-// Random codes in the artifact's own layout: what `prepare` takes.
-struct RandomWeights {
-  quant::QuantizedWeights codes;
-  std::vector<std::byte> packed;
-  runtime::StoredWeights stored;
-};
-
-RandomWeights random_weights(const quant::WeightSpec& spec, int64_t n, int64_t k) {
-  RandomWeights weights;
-  weights.codes = {.spec = spec, .n = n, .k = k, .codes = {}, .scales = {}, .zeros = {}};
-  Random random(3);
-  weights.codes.codes.resize(static_cast<size_t>(n * k));
-  for (uint8_t& code : weights.codes.codes) {
-    code = static_cast<uint8_t>(random.below(static_cast<uint64_t>(spec.levels())));
-  }
-  const size_t groups = static_cast<size_t>(n * spec.groups(k));
-  weights.codes.scales.assign(groups, 0.01f);
-  weights.codes.zeros.assign(groups, static_cast<uint8_t>(spec.binary() ? 1 : spec.levels() / 2));
-  weights.stored.spec = spec;
-  weights.stored.layout = quant::PackedLayout::for_weights(spec, n, k);
-  weights.packed.resize(static_cast<size_t>(weights.stored.layout.total_bytes()));
-  const int64_t row_bytes = weights.stored.layout.row_bytes();
-  parallel_for(n, [&](int64_t row) {
-    quant::pack_row(weights.stored.layout,
-                    {weights.codes.codes.data() + row * k, static_cast<size_t>(k)},
-                    {weights.packed.data() + row * row_bytes, static_cast<size_t>(row_bytes)});
-  });
-  weights.stored.packed = weights.packed;
-  weights.stored.scales = weights.codes.scales;
-  weights.stored.zeros = weights.codes.zeros;
-  return weights;
 }
 
 // Tokens whose results are checked: enough for the GEMM where it is what will be timed.
@@ -173,7 +144,7 @@ Status check_floats(const runtime::QuantizedLinear& linear, const RandomWeights&
   return {};
 }
 
-void print_header(int64_t m, const KernelBenchOptions& options) {
+void print_header(int64_t m, const CpuBench& options) {
   print_out("\nM={} N={} K={}, {} threads, median of {}\n", m, options.n, options.k, num_threads(),
             kRepeats);
   print_out("{:<14} {:>10} {:>9} {:>9} {:>9} {:>10}  {}\n", "scheme", "us", "GB/s", "GFLOPS",
@@ -181,7 +152,7 @@ void print_header(int64_t m, const KernelBenchOptions& options) {
 }
 
 void print_row(std::string_view name, double seconds, int64_t bytes, int64_t m,
-               const KernelBenchOptions& options, double float_seconds, double pack_seconds,
+               const CpuBench& options, double float_seconds, double pack_seconds,
                std::string_view kernel) {
   const double flops = 2.0 * static_cast<double>(m * options.n) * static_cast<double>(options.k);
   print_out("{:<14} {:>10.1f} {:>9.2f} {:>9.1f} {:>9.2f} {:>10.1f}  {}\n", name, seconds * 1e6,
@@ -190,7 +161,7 @@ void print_row(std::string_view name, double seconds, int64_t bytes, int64_t m,
 }
 
 double bench_float(int64_t m, const std::vector<float>& weights, MatrixView<const float> x,
-                   MatrixView<float> y, const KernelBenchOptions& options) {
+                   MatrixView<float> y, const CpuBench& options) {
   const int64_t copy = options.n * options.k;
   const int64_t copies = static_cast<int64_t>(weights.size()) / copy;
   return time_call([&](int64_t i) {
@@ -202,12 +173,8 @@ double bench_float(int64_t m, const std::vector<float>& weights, MatrixView<cons
 }
 
 Status bench_scheme(const std::string& text, int64_t m, MatrixView<const float> x,
-                    MatrixView<float> y, double float_seconds, const KernelBenchOptions& options) {
-  ABQ_ASSIGN_OR_RETURN(const quant::Scheme scheme, quant::parse_scheme(text));
-  if (!scheme.weights.quantized()) {
-    return invalid_argument("{}: bench --kernels measures quantized weights; use w1..w8", text);
-  }
-  ABQ_RETURN_IF_ERROR(quant::check_weight_spec(scheme.weights, options.k).with_context(text));
+                    MatrixView<float> y, double float_seconds, const CpuBench& options) {
+  ABQ_ASSIGN_OR_RETURN(const quant::Scheme scheme, parse_kernel_scheme(text, options.k));
   const RandomWeights weights = random_weights(scheme.weights, options.n, options.k);
   std::vector<std::unique_ptr<runtime::QuantizedLinear>> copies;
   int64_t wanted = 1;
@@ -242,16 +209,7 @@ Status bench_scheme(const std::string& text, int64_t m, MatrixView<const float> 
   return {};
 }
 
-}  // namespace
-
-Status bench_kernels(const KernelBenchOptions& options) {
-  // Keeps every product of two inside int64.
-  constexpr int64_t kMax = int64_t{1} << 24;
-  const auto outside = [](int64_t value) { return value < 1 || value > kMax; };
-  if (outside(options.n) || outside(options.k) || outside(options.rotate_mib)) {
-    return invalid_argument("bench --kernels: N={} K={} rotate {} MiB; expected 1 to {} each",
-                            options.n, options.k, options.rotate_mib, kMax);
-  }
+Status bench_on_cpu(const CpuBench& options) {
   const int64_t copy_bytes = options.n * options.k * static_cast<int64_t>(sizeof(float));
   const std::vector<float> floats(
       static_cast<size_t>(copies_for(options, copy_bytes) * options.n * options.k), 0.5f);
@@ -260,7 +218,6 @@ Status bench_kernels(const KernelBenchOptions& options) {
   print_out("read floor: {:.2f} GB/s ({} threads reading {})\n", read_rate * 1e-9, num_threads(),
             human_bytes(static_cast<int64_t>(floats.size() * sizeof(float))));
   for (const int64_t m : options.tokens) {
-    if (outside(m)) return invalid_argument("bench --kernels: M={}; expected 1 to {}", m, kMax);
     const std::vector<float> x_values = random_floats(m * options.k, 5);
     std::vector<float> y_values(static_cast<size_t>(m * options.n));
     const MatrixView<const float> x(x_values.data(), m, options.k);
@@ -277,6 +234,80 @@ Status bench_kernels(const KernelBenchOptions& options) {
     }
   }
   return {};
+}
+
+// Keeps every product of two sizes inside int64.
+Status check_sizes(const KernelBenchOptions& options) {
+  constexpr int64_t kMax = int64_t{1} << 24;
+  const auto check = [kMax](const char* name, int64_t value) -> Status {
+    if (value >= 1 && value <= kMax) return {};
+    return invalid_argument("bench --kernels: {}={}; expected 1 to {}", name, value, kMax);
+  };
+  ABQ_RETURN_IF_ERROR(check("N", options.n.value_or(1)));
+  ABQ_RETURN_IF_ERROR(check("K", options.k.value_or(1)));
+  ABQ_RETURN_IF_ERROR(check("rotate MiB", options.rotate_mib));
+  for (const int64_t m : options.tokens)
+    ABQ_RETURN_IF_ERROR(check("M", m));
+  return {};
+}
+
+}  // namespace
+
+std::vector<float> random_floats(int64_t count, uint64_t seed) {
+  Random random(seed);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values)
+    value = static_cast<float>(random.uniform() * 2 - 1);
+  return values;
+}
+
+RandomWeights random_weights(const quant::WeightSpec& spec, int64_t n, int64_t k) {
+  RandomWeights weights;
+  weights.codes = {.spec = spec, .n = n, .k = k, .codes = {}, .scales = {}, .zeros = {}};
+  Random random(3);
+  weights.codes.codes.resize(static_cast<size_t>(n * k));
+  for (uint8_t& code : weights.codes.codes) {
+    code = static_cast<uint8_t>(random.below(static_cast<uint64_t>(spec.levels())));
+  }
+  const size_t groups = static_cast<size_t>(n * spec.groups(k));
+  weights.codes.scales.assign(groups, 0.01f);
+  weights.codes.zeros.assign(groups, static_cast<uint8_t>(spec.binary() ? 1 : spec.levels() / 2));
+  weights.stored.spec = spec;
+  weights.stored.layout = quant::PackedLayout::for_weights(spec, n, k);
+  weights.packed.resize(static_cast<size_t>(weights.stored.layout.total_bytes()));
+  const int64_t row_bytes = weights.stored.layout.row_bytes();
+  parallel_for(n, [&](int64_t row) {
+    quant::pack_row(weights.stored.layout,
+                    {weights.codes.codes.data() + row * k, static_cast<size_t>(k)},
+                    {weights.packed.data() + row * row_bytes, static_cast<size_t>(row_bytes)});
+  });
+  weights.stored.packed = weights.packed;
+  weights.stored.scales = weights.codes.scales;
+  weights.stored.zeros = weights.codes.zeros;
+  return weights;
+}
+
+Result<quant::Scheme> parse_kernel_scheme(const std::string& text, int64_t k) {
+  ABQ_ASSIGN_OR_RETURN(const quant::Scheme scheme, quant::parse_scheme(text));
+  if (!scheme.weights.quantized()) {
+    return invalid_argument("{}: bench --kernels measures quantized weights; use w1..w8", text);
+  }
+  ABQ_RETURN_IF_ERROR(quant::check_weight_spec(scheme.weights, k).with_context(text));
+  return scheme;
+}
+
+Status bench_kernels(const KernelBenchOptions& options) {
+  ABQ_RETURN_IF_ERROR(check_sizes(options));
+  ABQ_ASSIGN_OR_RETURN(runtime::DeviceKind device, runtime::parse_device_kind(options.device));
+  if (device == runtime::DeviceKind::kAuto) {
+    device = runtime::describe_cuda_devices().ok() ? runtime::DeviceKind::kCuda
+                                                   : runtime::DeviceKind::kCpu;
+  }
+  if (device == runtime::DeviceKind::kCuda) return bench_kernels_on_cuda(options);
+  CpuBench bench{options.schemes, options.tokens, options.n.value_or(4096),
+                 options.k.value_or(14336), options.rotate_mib};
+  if (bench.tokens.empty()) bench.tokens = {1, 512};
+  return bench_on_cpu(bench);
 }
 
 }  // namespace abq::tools
