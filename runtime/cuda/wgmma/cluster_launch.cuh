@@ -1,0 +1,58 @@
+// Launches of resident blocks in clusters: as many as the device has processors for, each working
+// through its share of `units` (a unit is what a cluster computes between two looks at the
+// schedule).
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "runtime/cuda/launch.cuh"
+
+namespace abq::runtime::cuda::wgmma {
+
+inline constexpr int kBlockThreads = 384;
+
+inline cudaError_t processor_count(int* count) {
+  int device = 0;
+  const cudaError_t error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return error;
+  return cudaDeviceGetAttribute(count, cudaDevAttrMultiProcessorCount, device);
+}
+
+// Launches at most as many clusters as can be resident, or `units`. `resident` caches their number
+// for one kernel, cluster size and device; 0 = not known yet.
+template <class Arguments>
+cudaError_t launch_blocks(void (*kernel)(Arguments), const Arguments& arguments, int units,
+                          int cluster, int shared_bytes, int* resident, cudaStream_t stream) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(cluster));
+  config.blockDim = dim3(kBlockThreads);
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+  config.stream = stream;
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim.x = static_cast<unsigned>(cluster);
+  attributes[0].val.clusterDim.y = 1;
+  attributes[0].val.clusterDim.z = 1;
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = attributes;
+  config.numAttrs = 1;
+  if (*resident == 0) {
+    cudaError_t error =
+        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+    if (error != cudaSuccess) return error;
+    if (cluster > 1) {
+      error = cudaOccupancyMaxActiveClusters(resident, kernel, &config);
+    } else {
+      error = processor_count(resident);
+    }
+    if (error != cudaSuccess) return error;
+    if (*resident == 0) return cudaErrorLaunchOutOfResources;
+  }
+  config.gridDim = dim3(static_cast<unsigned>((units < *resident ? units : *resident) * cluster));
+  config.numAttrs = 2;
+  return cudaLaunchKernelEx(&config, kernel, arguments);
+}
+
+}  // namespace abq::runtime::cuda::wgmma
