@@ -2,8 +2,8 @@
 //
 // A unit is three tiles along k (the last of a row may have one or two). In the order of their use
 // the registers of a lane, r = 4 * step + word (step = 8 * tile + s of the unit, word as in plane
-// tiles: row g + 8 (word & 1), half word >> 1), hold four codes each, in their bytes. Three in a row
-// make a set: register r is digit r % 3 of set r / 3. Byte by byte a set stores
+// tiles: row g + 8 (word & 1), half word >> 1), hold four codes each, in their bytes. Three in a
+// row make a set: register r is digit r % 3 of set r / 3. Byte by byte a set stores
 //
 //   x = 25 digit 0 + 5 digit 1 + digit 2 < 125        as        v = ceil(128 x / 125) < 128,
 //
@@ -87,9 +87,7 @@ ABQ_TILE_FUNCTION uint32_t pack_base5_word(int tiles, int c, const Registers& re
 // The set in bits 0 of seven words.
 ABQ_TILE_FUNCTION uint32_t gather_base5_set(const uint32_t* words) {
   uint32_t set = 0;
-#ifdef __CUDA_ARCH__
-#pragma unroll
-#endif
+  ABQ_UNROLL
   for (int i = 0; i < 7; ++i)
     set += (words[i] & 0x01010101u) << (i + 1);
   return set;

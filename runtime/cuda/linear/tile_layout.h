@@ -12,6 +12,13 @@
 #define ABQ_TILE_FUNCTION constexpr
 #endif
 
+// For loops of functions that the host compiler sees too.
+#ifdef __CUDA_ARCH__
+#define ABQ_UNROLL _Pragma("unroll")
+#else
+#define ABQ_UNROLL
+#endif
+
 namespace abq::runtime::cuda {
 
 inline constexpr int kTileSteps = 8;  // steps of 32 inputs

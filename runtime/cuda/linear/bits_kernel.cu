@@ -1,0 +1,265 @@
+// cuda.bits: plane words of weights and tokens meet in mma m16n8k256 .and.popc. A column of B is
+// one plane of one token, so one token of 8 bits fills the instruction.
+//
+// A block has 16 rows; its warps share K tile by tile. Every lane starts its weight loads before it
+// waits for the kernel ahead. Counts stay exact in int32 until activation planes are combined: one
+// column is at most 255 K < 2^31.
+#include "runtime/cuda/launch.cuh"
+#include "runtime/cuda/linear/epilogue.cuh"
+#include "runtime/cuda/linear/launchers.h"
+#include "runtime/cuda/linear/mma.cuh"
+#include "runtime/cuda/linear/tile_layout.h"
+
+namespace abq::runtime::cuda {
+namespace {
+
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+// Walks the k-tiles of a warp: all planes of a tile at once, or (plane_by_plane) once per plane.
+struct Cursor {
+  int tile;
+  int plane;
+};
+template <bool plane_by_plane>
+__device__ __forceinline__ void advance(Cursor& at, int warp, int warps, int k_tiles) {
+  at.tile += warps;
+  if (plane_by_plane && at.tile >= k_tiles) {
+    at.tile = warp;
+    ++at.plane;
+  }
+}
+
+// P planes held at once, or P = 0: any number, one after the other. B blocks of 8 columns, D steps
+// of the cursor under way.
+template <int P, int B, int D>
+struct BitsWarp {
+  static constexpr int kPlanes = P > 0 ? P : 1;
+  static constexpr bool kPlaneByPlane = P == 0;
+
+  uint4 words[D][kPlanes];
+  int32_t counts[kPlanes][B][4];
+  int warp, warps, k_tiles, planes;
+
+  __device__ bool valid(const Cursor& at) const {
+    return at.tile < k_tiles && (!kPlaneByPlane || at.plane < planes);
+  }
+  __device__ void next(Cursor& at) const { advance<kPlaneByPlane>(at, warp, warps, k_tiles); }
+
+  __device__ void load(int slot, const uint4* row, const Cursor& at) {
+    if (!valid(at)) return;
+    const uint4* const source = row + (at.tile * planes + at.plane) * kLanes;
+#pragma unroll
+    for (int i = 0; i < kPlanes; ++i)
+      words[slot][i] = load_streaming(source + i * kLanes);
+  }
+
+  __device__ void multiply(int slot, int plane, const uint2 (&fragments)[B]) {
+#pragma unroll
+    for (int b = 0; b < B; ++b) {
+      if constexpr (kPlaneByPlane) {
+        int32_t fresh[4] = {0, 0, 0, 0};
+        bit_mma(fresh, words[slot][0], fragments[b]);
+#pragma unroll
+        for (int c = 0; c < 4; ++c)
+          counts[0][b][c] += fresh[c] << plane;
+      } else {
+#pragma unroll
+        for (int i = 0; i < kPlanes; ++i)
+          bit_mma(counts[i][b], words[slot][i], fragments[b]);
+      }
+    }
+  }
+
+  // Weight planes combined.
+  __device__ int32_t sum(int b, int c) const {
+    int32_t total = counts[0][b][c];
+#pragma unroll
+    for (int i = 1; i < kPlanes; ++i)
+      total += counts[i][b][c] << i;
+    return total;
+  }
+};
+
+// 8 activation bits: lanes j = 0..7 hold the planes of a token.
+template <int B>
+__device__ void finish_bytes(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,
+                             const RowTerms& rows, TokenTerms terms,
+                             const int32_t (&partial)[kMaxWarps][16][8 * B], int warps) {
+  for (int i = threadIdx.x; i < 64 * B; i += blockDim.x) {
+    const int token = i >> 6;
+    const int g = (i >> 3) & 7;
+    const int j = i & 7;
+    int32_t low = 0;
+    int32_t high = 0;
+    for (int warp = 0; warp < warps; ++warp) {
+      low += partial[warp][g][8 * token + j];
+      high += partial[warp][g + 8][8 * token + j];
+    }
+    int64_t first = static_cast<int64_t>(low) << j;
+    int64_t second = static_cast<int64_t>(high) << j;
+#pragma unroll
+    for (int offset = 1; offset < 8; offset *= 2) {
+      first += __shfl_xor_sync(kAllLanes, first, offset);
+      second += __shfl_xor_sync(kAllLanes, second, offset);
+    }
+    if (j != 0 || token >= x.m) continue;
+    if (i != threadIdx.x) terms = load_token_terms(x, token);
+    finish_pair(w, output, blockIdx.x, g, token, rows, terms, first, second);
+  }
+}
+
+// Any activation width.
+template <int B>
+__device__ void finish_columns(const WeightTiles& w, const TokenTiles& x,
+                               const LinearOutput& output, const RowTerms& rows,
+                               int32_t (&partial)[kMaxWarps][16][8 * B], int warps) {
+  for (int i = threadIdx.x; i < 16 * 8 * B; i += blockDim.x) {
+    const int row = i / (8 * B);
+    const int column = i % (8 * B);
+    int32_t sum = 0;
+    for (int warp = 0; warp < warps; ++warp)
+      sum += partial[warp][row][column];
+    partial[0][row][column] = sum;
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < 64 * tiles_of(x.m, 8); i += blockDim.x) {
+    const int token = 8 * (i >> 6) + (i & 7);
+    const int g = (i >> 3) & 7;
+    if (token >= x.m) continue;
+    int64_t low = 0;
+    int64_t high = 0;
+    for (int j = 0; j < x.bits; ++j) {
+      low += static_cast<int64_t>(partial[0][g][token * x.bits + j]) << j;
+      high += static_cast<int64_t>(partial[0][g + 8][token * x.bits + j]) << j;
+    }
+    finish_pair(w, output, blockIdx.x, g, token, rows, load_token_terms(x, token), low, high);
+  }
+}
+
+template <int P, int B, int D>
+__global__ void __launch_bounds__(32 * kMaxWarps, P == 2 && D <= 4 ? 3 : 2)
+    bits_kernel(const WeightTiles w, const TokenTiles x, const LinearOutput output) {
+  __shared__ int32_t partial[kMaxWarps][16][8 * B];
+  const int lane = threadIdx.x % kLanes;
+  const int g = lane_row(lane);
+  const int t = lane_column(lane);
+  BitsWarp<P, B, D> self;
+  self.warp = threadIdx.x / kLanes;
+  self.warps = blockDim.x / kLanes;
+  self.k_tiles = tiles_of(w.k, kTileDepth);
+  self.planes = w.planes;
+
+  // load_tile: all loads that fit the registers, ahead of everything else.
+  const uint4* const row = reinterpret_cast<const uint4*>(w.tiles) +
+                           plane_load(blockIdx.x, self.k_tiles, 0, w.planes, 0, lane);
+  Cursor loading{self.warp, self.warp < self.k_tiles ? 0 : w.planes};
+  Cursor using_at = loading;
+#pragma unroll
+  for (int d = 0; d < D; ++d) {
+    self.load(d, row, loading);
+    self.next(loading);
+  }
+  const RowTerms rows = load_row_terms(w, blockIdx.x, 0, (threadIdx.x >> 3) & 7);
+#pragma unroll
+  for (int i = 0; i < BitsWarp<P, B, D>::kPlanes; ++i)
+#pragma unroll
+    for (int b = 0; b < B; ++b)
+#pragma unroll
+      for (int c = 0; c < 4; ++c)
+        self.counts[i][b][c] = 0;
+  release_next();
+
+  // wait_stage: from here on tokens can be read.
+  wait_for_previous();
+  const uint2* columns[B];
+#pragma unroll
+  for (int b = 0; b < B; ++b) {  // columns beyond the tokens repeat the first; nobody reads them
+    const int column = 8 * b + g < x.m * x.bits ? 8 * b + g : 0;
+    columns[b] = reinterpret_cast<const uint2*>(x.planes) +
+                 token_plane_pair(column / x.bits, self.k_tiles, 0, x.bits, column % x.bits, t);
+  }
+  const TokenTerms terms = load_token_terms(x, min(static_cast<int>(threadIdx.x) >> 6, x.m - 1));
+
+  // bit_mma
+  while (self.valid(using_at)) {
+    uint2 fragments[D][B];
+    Cursor ahead = using_at;
+#pragma unroll
+    for (int d = 0; d < D; ++d) {
+#pragma unroll
+      for (int b = 0; b < B; ++b)
+        if (self.valid(ahead)) fragments[d][b] = columns[b][ahead.tile * x.bits * 4];
+      self.next(ahead);
+    }
+#pragma unroll
+    for (int d = 0; d < D; ++d) {
+      if (!self.valid(using_at)) break;
+      self.multiply(d, using_at.plane, fragments[d]);
+      self.load(d, row, loading);
+      self.next(using_at);
+      self.next(loading);
+    }
+  }
+
+  // combine_planes, reduce
+#pragma unroll
+  for (int b = 0; b < B; ++b) {
+    *reinterpret_cast<int2*>(&partial[self.warp][g][8 * b + 2 * t]) =
+        make_int2(self.sum(b, 0), self.sum(b, 1));
+    *reinterpret_cast<int2*>(&partial[self.warp][g + 8][8 * b + 2 * t]) =
+        make_int2(self.sum(b, 2), self.sum(b, 3));
+  }
+  __syncthreads();
+
+  // epilogue
+  if (x.bits == 8) {
+    finish_bytes<B>(w, x, output, rows, terms, partial, self.warps);
+  } else {
+    finish_columns<B>(w, x, output, rows, partial, self.warps);
+  }
+}
+
+template <int P, int B, int D>
+cudaError_t start(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,
+                  BlockShape shape, cudaStream_t stream) {
+  const unsigned blocks = static_cast<unsigned>(tiles_of(w.n, kTileRows));
+  return launch(bits_kernel<P, B, D>,
+                LaunchShape{dim3(blocks), dim3(static_cast<unsigned>(kLanes * shape.warps))},
+                stream, w, x, output);
+}
+
+}  // namespace
+
+cudaError_t launch_bits(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,
+                        BlockShape shape, cudaStream_t stream) {
+  const int blocks = tiles_of(x.m * x.bits, 8);
+  if (blocks == 1) {
+    if (w.planes == 2) {
+      if (shape.depth <= 2) return start<2, 1, 2>(w, x, output, shape, stream);
+      return shape.depth <= 4 ? start<2, 1, 4>(w, x, output, shape, stream)
+                              : start<2, 1, 6>(w, x, output, shape, stream);
+    }
+    if (w.planes == 3) {
+      return shape.depth <= 2 ? start<3, 1, 2>(w, x, output, shape, stream)
+                              : start<3, 1, 4>(w, x, output, shape, stream);
+    }
+    if (w.planes == 4) {
+      return shape.depth <= 2 ? start<4, 1, 2>(w, x, output, shape, stream)
+                              : start<4, 1, 3>(w, x, output, shape, stream);
+    }
+    return start<0, 1, 8>(w, x, output, shape, stream);
+  }
+  return blocks == 2 ? start<0, 2, 6>(w, x, output, shape, stream)
+                     : start<0, 4, 4>(w, x, output, shape, stream);
+}
+
+BlockShape bits_shape(const WeightTiles& w, const TokenTiles& x) {
+  const int k_tiles = tiles_of(w.k, kTileDepth);
+  const int n_tiles = tiles_of(w.n, kTileRows);
+  // Threads must be a multiple of 64 (a thread finishes the same rows in each turn).
+  if (w.planes == 2 && tiles_of(x.m * x.bits, 8) == 1)
+    return {k_tiles <= 8 ? 2 : k_tiles <= 16 ? 4 : 8, k_tiles > 32 && n_tiles <= 264 ? 6 : 4};
+  return {k_tiles <= 4 ? 2 : k_tiles <= 8 ? 4 : 8, 2};
+}
+
+}  // namespace abq::runtime::cuda

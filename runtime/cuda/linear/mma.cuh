@@ -1,0 +1,35 @@
+// Tensor-core instructions of the linears (sm_80 and newer), and their loads.
+#pragma once
+
+#include <cstdint>
+
+namespace abq::runtime::cuda {
+
+// Weights: read once, so they are kept out of L1.
+__device__ __forceinline__ uint4 load_streaming(const uint4* address) {
+  uint4 value;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(address));
+  return value;
+}
+
+// sums[16, 8] += popcount(a[16, 256] AND b[256, 8]); lane 4 g + t holds sums of rows g (0, 1) and
+// g + 8 (2, 3), columns 2 t and 2 t + 1.
+__device__ __forceinline__ void bit_mma(int32_t (&sums)[4], const uint4& a, const uint2& b) {
+  asm("mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.popc "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b.x), "r"(b.y));
+}
+
+// sums[16, 8] += a[16, 32] b[32, 8], unsigned bytes.
+__device__ __forceinline__ void byte_mma(int32_t (&sums)[4], const uint32_t (&a)[4], uint32_t b0,
+                                         uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.u8.s32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+}  // namespace abq::runtime::cuda

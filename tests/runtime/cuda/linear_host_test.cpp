@@ -1,0 +1,261 @@
+// The layouts of weight tiles and tokens, checked without a device: the matrix instructions of the
+// PTX ISA written down as which element each register of each lane holds.
+#include <doctest/doctest.h>
+
+#include <array>
+#include <bit>
+
+#include "runtime/cuda/linear/plane_fields.h"
+#include "tests/runtime/cuda/linear_cases.h"
+
+namespace abq::runtime::cuda {
+namespace {
+
+// mma.m16n8k256 b1: element i of a lane's A (128 bits), B (64 bits) and C (4 words).
+struct Place {
+  int row;
+  int column;
+};
+Place bit_a(int lane, int i) {
+  const int group = lane >> 2;
+  const bool low = i < 32 || (i >= 64 && i < 96);
+  return {low ? group : group + 8, (lane % 4) * 32 + (i & 31) + (i < 64 ? 0 : 128)};
+}
+Place bit_b(int lane, int i) {
+  return {(lane % 4) * 32 + (i & 31) + (i < 32 ? 0 : 128), lane >> 2};
+}
+// mma.m16n8k32 u8: elements of A (16 bytes) and B (8 bytes).
+Place byte_a(int lane, int i) {
+  const int group = lane >> 2;
+  const bool low = i < 4 || (i >= 8 && i < 12);
+  return {low ? group : group + 8, (lane % 4) * 4 + (i & 3) + (i < 8 ? 0 : 16)};
+}
+Place byte_b(int lane, int i) {
+  return {(lane % 4) * 4 + (i & 3) + (i < 4 ? 0 : 16), lane >> 2};
+}
+
+using Sums = std::array<std::array<int64_t, 8>, 16>;
+
+void bit_product(const std::array<std::array<uint32_t, 4>, 32>& a,
+                 const std::array<std::array<uint32_t, 2>, 32>& b, Sums& sums) {
+  std::array<std::array<int, 256>, 16> left{};
+  std::array<std::array<int, 8>, 256> right{};
+  for (size_t lane = 0; lane < 32; ++lane) {
+    for (int i = 0; i < 128; ++i) {
+      const Place at = bit_a(static_cast<int>(lane), i);
+      left[static_cast<size_t>(at.row)][static_cast<size_t>(at.column)] =
+          (a[lane][static_cast<size_t>(i / 32)] >> (i % 32)) & 1;
+    }
+    for (int i = 0; i < 64; ++i) {
+      const Place at = bit_b(static_cast<int>(lane), i);
+      right[static_cast<size_t>(at.row)][static_cast<size_t>(at.column)] =
+          (b[lane][static_cast<size_t>(i / 32)] >> (i % 32)) & 1;
+    }
+  }
+  for (size_t row = 0; row < 16; ++row)
+    for (size_t column = 0; column < 8; ++column)
+      for (size_t k = 0; k < 256; ++k)
+        sums[row][column] += left[row][k] & right[k][column];
+}
+
+void byte_product(const std::array<std::array<uint32_t, 4>, 32>& a,
+                  const std::array<std::array<uint32_t, 2>, 32>& b, Sums& sums) {
+  std::array<std::array<int, 32>, 16> left{};
+  std::array<std::array<int, 8>, 32> right{};
+  const auto byte_of = [](const auto& words, int i) {
+    return static_cast<int>((words[static_cast<size_t>(i / 4)] >> (8 * (i % 4))) & 0xffu);
+  };
+  for (size_t lane = 0; lane < 32; ++lane) {
+    for (int i = 0; i < 16; ++i) {
+      const Place at = byte_a(static_cast<int>(lane), i);
+      left[static_cast<size_t>(at.row)][static_cast<size_t>(at.column)] = byte_of(a[lane], i);
+    }
+    for (int i = 0; i < 8; ++i) {
+      const Place at = byte_b(static_cast<int>(lane), i);
+      right[static_cast<size_t>(at.row)][static_cast<size_t>(at.column)] = byte_of(b[lane], i);
+    }
+  }
+  for (size_t row = 0; row < 16; ++row)
+    for (size_t column = 0; column < 8; ++column)
+      for (size_t k = 0; k < 32; ++k)
+        sums[row][column] += left[row][k] * right[k][column];
+}
+
+// Sums of one n-tile and the tokens of its 8 columns by bits: column = token * q + plane.
+std::vector<int64_t> bits_of_tile(const HostTiles& w, const HostTokens& x, int n_tile) {
+  std::vector<int64_t> products(static_cast<size_t>(16 * x.m));
+  for (int plane = 0; plane < w.planes; ++plane) {
+    Sums sums{};
+    for (int k = 0; k < w.k_tiles; ++k) {
+      std::array<std::array<uint32_t, 4>, 32> a{};
+      std::array<std::array<uint32_t, 2>, 32> b{};
+      for (int lane = 0; lane < 32; ++lane) {
+        const int64_t load = plane_load(n_tile, w.k_tiles, k, w.planes, plane, lane);
+        for (size_t i = 0; i < 4; ++i)
+          a[static_cast<size_t>(lane)][i] = w.words[static_cast<size_t>(4 * load) + i];
+        const int column = lane_row(lane);
+        if (column >= x.m * x.bits) continue;
+        const int64_t pair = token_plane_pair(column / x.bits, w.k_tiles, k, x.bits,
+                                              column % x.bits, lane_column(lane));
+        for (size_t h = 0; h < 2; ++h)
+          b[static_cast<size_t>(lane)][h] = x.planes[static_cast<size_t>(2 * pair) + h];
+      }
+      bit_product(a, b, sums);
+    }
+    for (size_t row = 0; row < 16; ++row)
+      for (int column = 0; column < x.m * x.bits; ++column)
+        products[static_cast<size_t>(column / x.bits) * 16 + row] +=
+            sums[row][static_cast<size_t>(column)] << (plane + column % x.bits);
+  }
+  return products;
+}
+
+// A registers of every step of a lane, expanded as kernels do it.
+template <int Cap>
+std::vector<std::array<uint32_t, 4>> expanded_planes(const HostTiles& w, int n_tile, int lane) {
+  std::vector<std::array<uint32_t, 4>> steps;
+  for (int k = 0; k < w.k_tiles; ++k) {
+    uint32_t words[Cap][4] = {};
+    for (int plane = 0; plane < w.planes; ++plane)
+      for (int word = 0; word < 4; ++word)
+        words[plane][word] = w.words[static_cast<size_t>(
+            4 * plane_load(n_tile, w.k_tiles, k, w.planes, plane, lane) + word)];
+    merge_planes<Cap>(words);
+    for (int step = 0; step < kTileSteps; ++step)
+      steps.push_back({field_codes<Cap>(words, step, 0), field_codes<Cap>(words, step, 1),
+                       field_codes<Cap>(words, step, 2), field_codes<Cap>(words, step, 3)});
+  }
+  return steps;
+}
+std::vector<std::array<uint32_t, 4>> expanded_base5(const HostTiles& w, int n_tile, int lane) {
+  std::vector<std::array<uint32_t, 4>> steps(static_cast<size_t>(kTileSteps * w.k_tiles));
+  for (int unit = 0; unit < base5_units(w.k_tiles); ++unit) {
+    const int tiles = base5_unit_tiles(w.k_tiles, unit);
+    uint32_t sets[kBase5UnitSets] = {};
+    for (int word = 0; word < base5_words(tiles); ++word)
+      sets[word] = w.words[static_cast<size_t>(
+          4 * base5_load(n_tile, w.k_tiles, unit, word / 4, lane) + word % 4)];
+    gather_base5_sets(tiles, sets);
+    for (int r = 0; r < 32 * tiles; ++r)
+      steps[static_cast<size_t>(kTileSteps * kBase5UnitTiles * unit + r / 4)]
+           [static_cast<size_t>(r % 4)] = expand_base5_set(sets[r / 3]).digits[r % 3];
+  }
+  return steps;
+}
+
+std::vector<int64_t> bytes_of_tile(const HostTiles& w, const HostTokens& x, int n_tile) {
+  std::array<std::vector<std::array<uint32_t, 4>>, 32> registers;
+  for (int lane = 0; lane < 32; ++lane)
+    registers[static_cast<size_t>(lane)] = w.encoding == TileEncoding::kBase5
+                                               ? expanded_base5(w, n_tile, lane)
+                                           : w.planes <= 2 ? expanded_planes<2>(w, n_tile, lane)
+                                           : w.planes <= 4 ? expanded_planes<4>(w, n_tile, lane)
+                                                           : expanded_planes<8>(w, n_tile, lane);
+  Sums sums{};
+  for (int step = 0; step < kTileSteps * w.k_tiles; ++step) {
+    std::array<std::array<uint32_t, 4>, 32> a{};
+    std::array<std::array<uint32_t, 2>, 32> b{};
+    for (int lane = 0; lane < 32; ++lane) {
+      a[static_cast<size_t>(lane)] =
+          registers[static_cast<size_t>(lane)][static_cast<size_t>(step)];
+      for (int h = 0; h < 2; ++h)  // four bytes of an octet's row
+        for (int i = 0; i < 4; ++i)
+          b[static_cast<size_t>(lane)][static_cast<size_t>(h)] |=
+              static_cast<uint32_t>(
+                  x.codes[static_cast<size_t>(((2 * step + h) * kLanes + lane) * 4 + i)])
+              << (8 * i);
+    }
+    byte_product(a, b, sums);
+  }
+  std::vector<int64_t> products;
+  for (int token = 0; token < x.m; ++token)
+    for (size_t row = 0; row < 16; ++row)
+      products.push_back(sums[row][static_cast<size_t>(token)]);
+  return products;
+}
+
+void check_tiles(const quant::WeightSpec& spec, int bits, int64_t m, int64_t n, int64_t k) {
+  const quant::QuantizedWeights w = random_weights(spec, n, k, 7);
+  const quant::QuantizedTokens x = random_tokens(bits, m, k, 8);
+  const std::vector<int64_t> products = quant::reference_code_products(x, w);
+  const HostTiles tiles({&w}, false);
+  const HostTokens tokens(x);
+  for (int tile = 0; tile < tiles.n_tiles; ++tile) {
+    std::vector<int64_t> expected(static_cast<size_t>(16 * m));
+    for (int64_t token = 0; token < m; ++token)
+      for (int64_t row = 0; row < std::min<int64_t>(16, n - 16 * tile); ++row)
+        expected[static_cast<size_t>(16 * token + row)] =
+            products[static_cast<size_t>(token * n + 16 * tile + row)];
+    CAPTURE(spec.bits);
+    CAPTURE(spec.balanced);
+    CAPTURE(bits);
+    CAPTURE(k);
+    CAPTURE(tile);
+    CHECK(bytes_of_tile(tiles, tokens, tile) == expected);
+    if (tiles.encoding == TileEncoding::kPlanes && m * bits <= 8)
+      CHECK(bits_of_tile(tiles, tokens, tile) == expected);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("tiles and tokens in the fragments of the matrix instructions give the code products") {
+  for (int p = 1; p <= 8; ++p)
+    for (const int q : {1, 3, 4, 8})
+      check_tiles({p, false, 0, false}, q, 8 / q, 20, 300);
+  check_tiles({1, true, 0, false}, 8, 1, 16, 256);
+  check_tiles({8, false, 0, false}, 8, 7, 16, 520);
+}
+
+TEST_CASE("base-5 units of one, two and three tiles give the code products") {
+  for (const int64_t k : {5, 256, 300, 512, 700, 768, 1000, 1280, 1536})
+    check_tiles({2, true, 0, false}, 8, 3, 24, k);
+}
+
+TEST_CASE("every base-5 set expands to the codes it was packed from") {
+  for (uint32_t x = 0; x < 125; ++x) {
+    const uint32_t a = x / 25;
+    const uint32_t b = x / 5 % 5;
+    const uint32_t c = x % 5;
+    // Other values in the other bytes: nothing may leak between them.
+    const Base5Codes codes = expand_base5_set(pack_base5_set(0x04000400u + 0x00010001u * a,
+                                                             0x04000400u + 0x00010001u * b,
+                                                             0x04000400u + 0x00010001u * c) |
+                                              0x01010101u);
+    CHECK(codes.digits[0] == 0x04000400u + 0x00010001u * a);
+    CHECK(codes.digits[1] == 0x04000400u + 0x00010001u * b);
+    CHECK(codes.digits[2] == 0x04000400u + 0x00010001u * c);
+  }
+}
+
+TEST_CASE("base-5 tiles stay below 2.38 bits a weight at the depths of models") {
+  const auto bits = [](int k) {
+    return 128.0 * kLanes * base5_row_loads(tiles_of(k, kTileDepth)) / (16.0 * k);
+  };
+  CHECK(bits(4096) == doctest::Approx(2.375));
+  CHECK(bits(11008) < 2.36);
+  CHECK(bits(12288) == doctest::Approx(7.0 / 3.0));
+}
+
+TEST_CASE("rows of gate and up alternate by eights, stacked rows follow each other") {
+  CHECK(tile_row(true, 0, 0, 9) == 17);
+  CHECK(tile_row(true, 1, 100, 9) == 25);
+  CHECK(tile_row(false, 2, 40, 9) == 49);
+}
+
+TEST_CASE("expected outputs of the tests are those of the reference product") {
+  for (const quant::WeightSpec& spec :
+       {quant::WeightSpec{3, false, 32, false}, quant::WeightSpec{1, false, 0, false},
+        quant::WeightSpec{2, true, 128, true}}) {
+    const quant::QuantizedWeights w = random_weights(spec, 9, 384, 3);
+    const quant::QuantizedTokens x = random_tokens(6, 5, 384, 4);
+    std::vector<float> y(45);
+    quant::reference_gemm(x, w, MatrixView<float>(y.data(), 5, 9));
+    const Expected expected = expected_outputs(x, w, quant::reference_code_products(x, w));
+    for (size_t i = 0; i < y.size(); ++i)
+      CHECK(std::abs(static_cast<double>(y[i]) - expected.y[i]) <=
+            std::abs(expected.y[i]) * kRounding);
+  }
+}
+
+}  // namespace abq::runtime::cuda

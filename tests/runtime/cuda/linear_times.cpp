@@ -1,0 +1,152 @@
+// ABQ_KERNEL_TIMES=1: microseconds of decode linears beside a kernel that only reads as many bytes.
+// Weights rotate through more than twice the L2 cache; a graph holds 200 launches.
+#include <doctest/doctest.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <string_view>
+
+#include "runtime/cuda/linear/launchers.h"
+#include "tests/runtime/cuda/linear_rig.h"
+
+namespace abq::runtime::cuda {
+namespace {
+
+constexpr int kLaunches = 200;
+constexpr int64_t kColdBytes = int64_t{130} << 20;
+
+using Launch = std::function<cudaError_t(int turn, cudaStream_t stream)>;
+
+// Median of replays, microseconds a launch; negative: what failed, as minus the CUDA error.
+double time_us(const Launch& launch) {
+  cudaStream_t stream = nullptr;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t replay = nullptr;
+  cudaEvent_t begin = nullptr;
+  cudaEvent_t end = nullptr;
+  REQUIRE(cudaStreamCreate(&stream) == cudaSuccess);
+  REQUIRE(cudaEventCreate(&begin) == cudaSuccess);
+  REQUIRE(cudaEventCreate(&end) == cudaSuccess);
+  REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+  for (int i = 0; i < kLaunches; ++i)
+    REQUIRE(launch(i, stream) == cudaSuccess);
+  REQUIRE(cudaStreamEndCapture(stream, &graph) == cudaSuccess);
+  REQUIRE(cudaGraphInstantiate(&replay, graph, 0) == cudaSuccess);
+  std::vector<float> times;
+  for (int i = 0; i < 9; ++i) {
+    (void)cudaEventRecord(begin, stream);
+    (void)cudaGraphLaunch(replay, stream);
+    (void)cudaEventRecord(end, stream);
+    REQUIRE(cudaStreamSynchronize(stream) == cudaSuccess);
+    float milliseconds = 0;
+    (void)cudaEventElapsedTime(&milliseconds, begin, end);
+    if (i >= 2) times.push_back(milliseconds);
+  }
+  (void)cudaGraphExecDestroy(replay);
+  (void)cudaGraphDestroy(graph);
+  (void)cudaEventDestroy(begin);
+  (void)cudaEventDestroy(end);
+  (void)cudaStreamDestroy(stream);
+  std::sort(times.begin(), times.end());
+  return 1000.0 * static_cast<double>(times[times.size() / 2]) / kLaunches;
+}
+
+// Random weights of one shape, many times over.
+struct Rotation {
+  std::vector<std::unique_ptr<DeviceTiles>> copies;
+
+  Rotation(const quant::WeightSpec& spec, int64_t n, int64_t k) {
+    const StoredWeights shape{spec, quant::PackedLayout::for_weights(spec, n, k), {}, {}, {}};
+    int64_t bytes = 0;
+    while (bytes < kColdBytes) {
+      copies.push_back(
+          std::make_unique<DeviceTiles>(std::vector<const StoredWeights*>{&shape}, false));
+      bytes += copies.back()->view().tile_bytes;
+    }
+  }
+  const WeightTiles& at(int turn) const {
+    return copies[static_cast<size_t>(turn) % copies.size()]->view();
+  }
+};
+
+double floor_us(const Rotation& weights, uint32_t* sink) {
+  double best = 1e9;
+  for (const int blocks : {132, 264, 396, 528, 792, 1056}) {
+    best = std::min(best, time_us([&](int turn, cudaStream_t stream) {
+                      const WeightTiles& w = weights.at(turn);
+                      return launch_read_floor(w.tiles, w.tile_bytes, sink, blocks, stream);
+                    }));
+  }
+  return best;
+}
+
+// The chosen kernel, then each block shape.
+void print_times(const Rotation& weights, int bits, int m, double floor) {
+  const WeightTiles& first = weights.at(0);
+  DeviceTokens tokens{HostTokens(random_tokens(bits, m, first.k, 5))};
+  const TokenTiles x = tokens.view();
+  auto y = required(DeviceArray<float>::create(static_cast<int64_t>(m) * first.n));
+  LinearOutput output;
+  output.y = y.data();
+  output.stride = first.n;
+  const LinearProblem problem{first.planes, first.encoding, first.group_size, bits, m,
+                              first.n,      first.k};
+  const LinearKernel chosen = choose_kernel(problem);
+  const double us = time_us([&](int turn, cudaStream_t stream) {
+    return run_linear(chosen, weights.at(turn), x, output, Workspace{}, stream).ok()
+               ? cudaSuccess
+               : cudaErrorUnknown;
+  });
+  std::printf("  a%d M=%-2d %-10s %6.2f us  %.2f of the floor |", bits, m,
+              std::string(linear_kernel_name(chosen)).c_str(), us, us / floor);
+  for (const LinearKernel kernel : {LinearKernel::kBits, LinearKernel::kBytes}) {
+    if (!can_run(kernel, problem).ok()) continue;
+    const bool is_bits = kernel == LinearKernel::kBits;
+    std::printf(" %s", is_bits ? "bits" : "bytes");
+    for (const int warps : {2, 4, 6, 8})
+      for (const int depth : {1, 2, 4, 6}) {
+        if (is_bits ? warps == 6 || depth == 1 : depth == 6) continue;
+        const auto launcher = is_bits ? launch_bits : launch_bytes;
+        std::printf(" %dx%d %.2f", warps, depth, time_us([&](int turn, cudaStream_t stream) {
+                      return launcher(weights.at(turn), x, output, {warps, depth}, stream);
+                    }));
+      }
+  }
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+TEST_CASE("times of decode linears are printed on demand") {
+  const char* const wanted = std::getenv("ABQ_KERNEL_TIMES");
+  if (wanted == nullptr || std::string_view(wanted) != "1") return;
+  auto sink = required(DeviceArray<uint32_t>::create(1));
+  struct Scheme {
+    const char* name;
+    quant::WeightSpec spec;
+    std::vector<int> bits;
+  };
+  const std::vector<Scheme> schemes = {{"w2", {2, false, 0, false}, {8}},
+                                       {"w4", {4, false, 0, false}, {8, 4}},
+                                       {"w3", {3, false, 0, false}, {8}},
+                                       {"w2b", {2, true, 0, false}, {8}}};
+  struct Size {
+    int64_t n;
+    int64_t k;
+  };
+  for (const Size size : {Size{4096, 4096}, Size{11008, 4096}, Size{4096, 11008}})
+    for (const Scheme& scheme : schemes) {
+      const Rotation weights(scheme.spec, size.n, size.k);
+      const double floor = floor_us(weights, sink.data());
+      std::printf("%s N=%ld K=%ld: %.2f MiB, floor %.2f us\n", scheme.name,
+                  static_cast<long>(size.n), static_cast<long>(size.k),
+                  static_cast<double>(weights.at(0).tile_bytes) / (1 << 20), floor);
+      for (const int bits : scheme.bits)
+        for (const int m : {1, 8})
+          print_times(weights, bits, m, floor);
+    }
+}
+
+}  // namespace abq::runtime::cuda
