@@ -50,30 +50,32 @@ __device__ uint64_t thread_largest(const float* row, const RowShape& shape, int 
 
 __global__ void __launch_bounds__(kThreads)
     argmax_kernel(RowsIn x, int32_t* best, const RowShape shape) {
-  __shared__ uint64_t keys[kMaxCluster * kMaxWarps];  // of all warps, in block 0
-  const bool clustered = shape.blocks > 1;
-  const int row = static_cast<int>(blockIdx.x) / shape.blocks;
-  const int rank = static_cast<int>(blockIdx.x) - row * shape.blocks;
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  const int warps = static_cast<int>(blockDim.x) / kLanes;
-  const int warp = rank * warps + static_cast<int>(threadIdx.x) / kLanes;
-  cluster_arrive(clustered);
+  __shared__ uint64_t keys[kMaxCluster * kMaxRowWarps];  // of all warps, in block 0
+  __shared__ ByteCounter arrived;
+  const RowPlace place = row_place(shape);
+  if (place.clustered) {
+    if (threadIdx.x == 0) arrived.expect(static_cast<uint32_t>(place.warps) * sizeof(uint64_t));
+    start_cluster();
+  }
   release_next();
   wait_for_previous();
-  const int threads = shape.blocks * static_cast<int>(blockDim.x);
-  const uint64_t own = warp_largest(
-      thread_largest(x.data + x.stride * row, shape,
-                     rank * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x), threads));
-  if (clustered) cluster_wait(true);  // block 0 has started
-  if (lane == 0) store_shared(shared_address(&keys[warp], 0, clustered), own);
-  cluster_arrive(clustered);
-  cluster_wait(clustered);
-  if (rank != 0 || threadIdx.x >= kLanes) return;
+  const uint64_t own =
+      warp_largest(thread_largest(x.data + x.stride * place.token, shape,
+                                  place.warp * kLanes + place.lane, place.warps * kLanes));
+  if (place.clustered) {
+    if (place.lane == 0) store_counted(in_block(&keys[place.warp], 0), own, in_block(&arrived, 0));
+    if (place.warp > 0) return;
+    arrived.wait();
+  } else {
+    if (place.lane == 0) keys[place.warp] = own;
+    __syncthreads();
+    if (place.warp > 0) return;
+  }
   uint64_t key = 0;
-  for (int i = lane; i < shape.blocks * warps; i += kLanes)
+  for (int i = place.lane; i < place.warps; i += kLanes)
     key = keys[i] > key ? keys[i] : key;
   key = warp_largest(key);
-  if (lane == 0) best[row] = static_cast<int32_t>(~static_cast<uint32_t>(key));
+  if (place.lane == 0) best[place.token] = static_cast<int32_t>(~static_cast<uint32_t>(key));
 }
 
 }  // namespace

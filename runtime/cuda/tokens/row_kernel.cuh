@@ -43,13 +43,15 @@ struct RowPlace {
   bool clustered;
 };
 
-// What all warps of a token tell each other: one entry a tile or, for rows
-// that are not held, a warp.
+// What all warps of a token tell each other: one entry a tile or, for rows that are not held, a
+// warp.
 struct alignas(16) RowExchange {
   float squares[kMaxHeldTiles];
   uint32_t high[kMaxHeldTiles];  // bits of the largest value; floats >= 0 order as their bits do
   uint32_t low[kMaxHeldTiles];   // of the largest of the values negated
-  uint32_t sum;                  // of codes, in block 0 of the cluster
+  uint32_t sums[kMaxCluster * kMaxRowWarps];  // of the codes of a warp, in block 0
+  ByteCounter statistics;                     // of the first three, in a cluster
+  ByteCounter counted_sums;
 };
 
 struct RowStatistics {
@@ -104,8 +106,29 @@ __device__ __forceinline__ void widen(const float (&v)[kLaneValues], float& high
   }
 }
 
-// Tells entry `slot` of every block of the cluster; after the barrier that the caller owes,
-// collect() may read it.
+// Entries beyond the used ones of the last 32 count as 0; counters start. Ends with a barrier that
+// a block alone does without: its next one comes before anything is read.
+template <bool kSquares>
+__device__ __forceinline__ void prepare_exchange(RowExchange& exchange, int used,
+                                                 const RowPlace& place) {
+  const int end = divide_up(used, kLanes) * kLanes;
+#pragma unroll 1
+  for (int slot = used + static_cast<int>(threadIdx.x); slot < end;
+       slot += static_cast<int>(blockDim.x)) {
+    exchange.squares[slot] = 0.0f;
+    exchange.high[slot] = 0;
+    exchange.low[slot] = 0;
+  }
+  if (!place.clustered) return;
+  if (threadIdx.x == 0) {
+    exchange.statistics.expect(static_cast<uint32_t>(used) * (kSquares ? 12u : 8u));
+    exchange.counted_sums.expect(static_cast<uint32_t>(place.warps) * 4u);
+  }
+  start_cluster();
+}
+
+// Tells entry `slot` of every block of the cluster, if `used`. After agree(), collect() may read
+// it.
 template <bool kSquares>
 __device__ __forceinline__ void publish(RowExchange& exchange, int slot, bool used, float high,
                                         float minus_low, float squares, const RowShape& shape,
@@ -115,25 +138,50 @@ __device__ __forceinline__ void publish(RowExchange& exchange, int slot, bool us
   const uint32_t bottom = __reduce_max_sync(kAllLanes, __float_as_uint(fabsf(minus_low)));
   if constexpr (kSquares) squares = warp_sum(squares);
   if (!used || place.lane >= shape.blocks) return;
-  store_shared(shared_address(&exchange.high[slot], place.lane, place.clustered), top);
-  store_shared(shared_address(&exchange.low[slot], place.lane, place.clustered), bottom);
-  if constexpr (kSquares) {
-    store_shared(shared_address(&exchange.squares[slot], place.lane, place.clustered),
-                 __float_as_uint(squares));
+  if (place.clustered) {
+    const uint32_t counter = in_block(&exchange.statistics, place.lane);
+    store_counted(in_block(&exchange.high[slot], place.lane), top, counter);
+    store_counted(in_block(&exchange.low[slot], place.lane), bottom, counter);
+    if constexpr (kSquares) {
+      store_counted(in_block(&exchange.squares[slot], place.lane), __float_as_uint(squares),
+                    counter);
+    }
+  } else {
+    exchange.high[slot] = top;
+    exchange.low[slot] = bottom;
+    if constexpr (kSquares) exchange.squares[slot] = squares;
   }
 }
 
-// Entries beyond the used ones of the last 32 count as 0.
-__device__ __forceinline__ void clear_rest(RowExchange& exchange, int used) {
-  const int end = divide_up(used, kLanes) * kLanes;
-#pragma unroll 1
-  for (int slot = used + static_cast<int>(threadIdx.x); slot < end;
-       slot += static_cast<int>(blockDim.x)) {
-    exchange.squares[slot] = 0.0f;
-    exchange.high[slot] = 0;
-    exchange.low[slot] = 0;
+__device__ __forceinline__ void agree(RowExchange& exchange, const RowPlace& place) {
+  if (place.clustered) {
+    exchange.statistics.wait();
+  } else {
+    __syncthreads();
   }
-  if (threadIdx.x == 0) exchange.sum = 0;
+}
+
+// The sum of `own` over all threads of the token, in thread 0 of block 0.
+__device__ __forceinline__ uint32_t sum_of_codes(RowExchange& exchange, uint32_t own,
+                                                 const RowPlace& place) {
+  const uint32_t sum = __reduce_add_sync(kAllLanes, own);
+  if (place.clustered) {
+    if (place.lane == 0) {
+      store_counted(in_block(&exchange.sums[place.warp], 0), sum,
+                    in_block(&exchange.counted_sums, 0));
+    }
+    if (place.warp > 0) return 0;
+    exchange.counted_sums.wait();
+  } else {
+    if (place.lane == 0) exchange.sums[place.warp] = sum;
+    __syncthreads();
+    if (place.warp > 0) return 0;
+  }
+  uint32_t all = 0;
+#pragma unroll 1
+  for (int warp = place.lane; warp < place.warps; warp += kLanes)
+    all += exchange.sums[warp];
+  return __reduce_add_sync(kAllLanes, all);
 }
 
 template <bool kSquares>
@@ -187,7 +235,7 @@ __device__ __forceinline__ RowPlace row_place(const RowShape& shape) {
 
 // Rows held in registers, of any source and sink.
 template <class Source, class Sink, int kHeld>
-__global__ void __launch_bounds__(kMaxWarps* kLanes)
+__global__ void __launch_bounds__(kMaxRowWarps* kLanes)
     held_row_kernel(const Source source, const Sink sink, const RowShape shape) {
   __shared__ RowExchange exchange;
   constexpr bool kSquares = Source::kSquares;
@@ -196,8 +244,7 @@ __global__ void __launch_bounds__(kMaxWarps* kLanes)
 #pragma unroll
   for (int n = 0; n < kHeld; ++n)
     constants[n] = source.template constants<true>(place.warp + n * place.warps, place.lane, shape);
-  clear_rest(exchange, shape.tiles);
-  cluster_arrive(place.clustered);
+  prepare_exchange<kSquares>(exchange, shape.tiles, place);
   release_next();
   wait_for_previous();
 
@@ -211,8 +258,6 @@ __global__ void __launch_bounds__(kMaxWarps* kLanes)
 #pragma unroll
   for (int n = 0; n < kHeld; ++n)
     source.values(loaded[n], constants[n], values[n], squares[n]);
-  // All blocks of the cluster have started: their shared memory may be written.
-  if (place.clustered) cluster_wait(true);
 #pragma unroll
   for (int n = 0; n < kHeld; ++n) {
     const int tile = place.warp + n * place.warps;
@@ -222,8 +267,7 @@ __global__ void __launch_bounds__(kMaxWarps* kLanes)
     publish<kSquares>(exchange, tile, tile < shape.tiles, high, minus_low, squares[n], shape,
                       place);
   }
-  cluster_arrive(place.clustered);
-  cluster_wait(place.clustered);
+  agree(exchange, place);
 
   const RowStatistics statistics = collect<kSquares>(exchange, shape.tiles, place.lane);
   const float factor = source.factor(statistics.squares);
@@ -238,12 +282,12 @@ __global__ void __launch_bounds__(kMaxWarps* kLanes)
 
 // Rows of any length and alignment: values are made anew for each use. One block a token.
 template <class Source, class Sink>
-__global__ void __launch_bounds__(kMaxWarps* kLanes)
+__global__ void __launch_bounds__(kMaxRowWarps* kLanes)
     any_row_kernel(const Source source, const Sink sink, const RowShape shape) {
   __shared__ RowExchange exchange;
   constexpr bool kSquares = Source::kSquares;
   const RowPlace place = row_place(shape);
-  clear_rest(exchange, place.warps);
+  prepare_exchange<kSquares>(exchange, place.warps, place);
   release_next();
   wait_for_previous();
 
@@ -259,7 +303,7 @@ __global__ void __launch_bounds__(kMaxWarps* kLanes)
     widen(values, high, minus_low);
   }
   publish<kSquares>(exchange, place.warp, true, high, minus_low, squares, shape, place);
-  __syncthreads();
+  agree(exchange, place);
 
   const RowStatistics statistics = collect<kSquares>(exchange, place.warps, place.lane);
   const float factor = source.factor(statistics.squares);

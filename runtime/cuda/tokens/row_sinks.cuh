@@ -76,12 +76,8 @@ struct QuantizeSink {
 
   __device__ void end(const State& state, RowExchange& exchange, const RowPlace& place) const {
     if (tokens.sums == nullptr) return;
-    const uint32_t sum = __reduce_add_sync(kAllLanes, state.sum);
-    if (place.lane == 0) add_shared(shared_address(&exchange.sum, 0, place.clustered), sum);
-    cluster_arrive(place.clustered);
-    cluster_wait(place.clustered);
-    if (place.rank == 0 && threadIdx.x == 0)
-      tokens.sums[place.token] = static_cast<int32_t>(exchange.sum);
+    const uint32_t sum = sum_of_codes(exchange, state.sum, place);
+    if (place.rank == 0 && threadIdx.x == 0) tokens.sums[place.token] = static_cast<int32_t>(sum);
   }
 
  private:
@@ -152,7 +148,7 @@ struct HalvesSink {
     if (tile >= shape.tiles) return;
 #pragma unroll
     for (int i = 0; i < kLaneWords; ++i) {
-      __half2 pairs[2][2];  // [high, low][columns 0 and 2, columns 1 and 3]
+      alignas(8) __half2 pairs[2][2];  // [high, low][columns 0 and 2, columns 1 and 3]
 #pragma unroll
       for (int odd = 0; odd < 2; ++odd) {
         const float a = v[4 * i + odd] * state.inverse;

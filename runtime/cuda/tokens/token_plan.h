@@ -9,11 +9,11 @@
 
 namespace abq::runtime::cuda {
 
-constexpr int kMaxWarps = 32;
+constexpr int kMaxRowWarps = 32;
 constexpr int kMaxCluster = 8;  // what every device with clusters can launch
 constexpr int kMaxHeld = 2;
 // Tiles of the longest row that is held in registers.
-constexpr int kMaxHeldTiles = kMaxCluster * kMaxWarps * kMaxHeld;
+constexpr int kMaxHeldTiles = kMaxCluster * kMaxRowWarps * kMaxHeld;
 
 struct TokenPlan {
   int held = 0;    // tiles of a warp, in registers; 0: any number, read again for each use
@@ -33,18 +33,18 @@ constexpr TokenPlan plan_tokens(int m, int columns, bool vector, bool clusters) 
   const int tiles = columns > 0 ? divide_up(columns, kTileDepth) : 1;
   TokenPlan plan;
   int blocks = 1;
-  while (blocks < kMaxCluster && tiles > blocks * kMaxWarps * kMaxHeld)
+  while (blocks < kMaxCluster && tiles > blocks * kMaxRowWarps * kMaxHeld)
     blocks *= 2;
   if (m <= kFewTokens) {
     while (blocks < kMaxCluster && tiles >= 2 * blocks * kTilesOfABlock)
       blocks *= 2;
   }
   if (!clusters) blocks = 1;
-  if (!vector || tiles > blocks * kMaxWarps * kMaxHeld) {
-    plan.warps = tiles < kMaxWarps ? tiles : kMaxWarps;
+  if (!vector || tiles > blocks * kMaxRowWarps * kMaxHeld) {
+    plan.warps = tiles < kMaxRowWarps ? tiles : kMaxRowWarps;
     return plan;
   }
-  plan.held = tiles <= blocks * kMaxWarps ? 1 : 2;
+  plan.held = tiles <= blocks * kMaxRowWarps ? 1 : 2;
   plan.blocks = blocks;
   plan.warps = divide_up(tiles, blocks * plan.held);
   return plan;

@@ -224,7 +224,7 @@ TEST_CASE("token kernels: a plan gives every tile to a warp and no block more th
           const TokenPlan plan = plan_tokens(m, columns, vector, clusters);
           const int tiles = divide_up(columns, kTileDepth);
           CHECK(plan.warps >= 1);
-          CHECK(plan.warps <= kMaxWarps);
+          CHECK(plan.warps <= kMaxRowWarps);
           CHECK((plan.blocks & (plan.blocks - 1)) == 0);
           CHECK(plan.blocks <= (clusters ? kMaxCluster : 1));
           if (plan.held > 0) {

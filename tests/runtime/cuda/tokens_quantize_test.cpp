@@ -348,7 +348,7 @@ TEST_CASE("tokens: every plan gives the same bits, and so does every run") {
     if (blocks > 1 && !launches_overlap()) continue;  // no clusters
     for (const int held : {1, 2}) {
       const int warps = divide_up(tiles_of(kColumns, kTileDepth), blocks * held);
-      if (warps > kMaxWarps) continue;
+      if (warps > kMaxRowWarps) continue;
       TokenBuffers tokens(x.m, kColumns, 8);
       require_ok(launch_rms_norm_quantize({device.values().data, kColumns}, weight.data(), 1e-5f,
                                           {nullptr, 0}, tokens.view(), true,

@@ -126,7 +126,7 @@ void time_quantizers(int m, int k) {
       if (blocks > 1 && !launches_overlap()) continue;
       for (const int held : {1, 2}) {
         const TokenPlan plan{held, blocks, divide_up(tiles_of(k, kTileDepth), blocks * held)};
-        if (plan.warps > kMaxWarps) continue;
+        if (plan.warps > kMaxRowWarps) continue;
         const double norm = microseconds(stream, 200, [&] {
           require_ok(launch_rms_norm_quantize(in, weight.data(), 1e-6f, {nullptr, 0}, tokens, true,
                                               plan, stream));
