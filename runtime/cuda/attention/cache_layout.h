@@ -75,12 +75,16 @@ struct KeySlot {
   int half = 0;
 };
 ABQ_INDEX KeySlot key_slot(int d, int padded, int stored) {
-  const int piece_words = key_piece_bytes(cache_row_bytes(padded, stored)) / 4;
-  const int codes = 32 / stored;  // of a word; code c pairs with c + codes / 2
-  const int word = d / codes;
-  const int code = d % codes;
-  const int lane_word = word / (4 * piece_words) * piece_words + word % piece_words;
-  return {word / piece_words % 4, lane_word * (codes / 2) + code % (codes / 2), code / (codes / 2)};
+  // Unsigned: devices divide by powers of two with a shift then.
+  const unsigned piece_words =
+      static_cast<unsigned>(key_piece_bytes(cache_row_bytes(padded, stored))) / 4;
+  const unsigned pairs =
+      16u / static_cast<unsigned>(stored);  // of a word; code c goes with c + pairs
+  const unsigned word = static_cast<unsigned>(d) / (2 * pairs);
+  const unsigned code = static_cast<unsigned>(d) % (2 * pairs);
+  const unsigned lane_word = word / (4 * piece_words) * piece_words + word % piece_words;
+  return {static_cast<int>(word / piece_words % 4),
+          static_cast<int>(lane_word * pairs + code % pairs), static_cast<int>(code / pairs)};
 }
 
 // The element of a value row that output tile `tile` (8 columns) has in column g. 16-bit units of
@@ -103,7 +107,9 @@ struct SplitPlan {
   int parts = 0;
 };
 ABQ_INDEX int most_splits(int kv_heads) {
-  return kv_heads >= 16 ? 16 : kv_heads >= 8 ? 32 : 64;
+  // About 384 blocks: all of them run at once, and their loads in flight keep the memory busy.
+  const int parts = 384 / kv_heads;
+  return parts < 4 ? 4 : parts > 64 ? 64 : parts;
 }
 ABQ_INDEX SplitPlan plan_splits(int64_t position, int64_t window, int kv_heads) {
   const int64_t end = position + 1;

@@ -15,25 +15,47 @@ struct HeadRow {
   float high[kPairs];
 };
 
+// Zeros where there is nothing to load (x null).
 template <int kPairs>
 __device__ __forceinline__ HeadRow<kPairs> load_head(const float* x, int half, int lane) {
   HeadRow<kPairs> row;
 #pragma unroll
   for (int i = 0; i < kPairs; ++i) {
     const int j = lane + 32 * i;
-    row.low[i] = j < half ? x[j] : 0.0f;
-    row.high[i] = j < half ? x[j + half] : 0.0f;
+    const bool there = x != nullptr && j < half;
+    row.low[i] = there ? x[j] : 0.0f;
+    row.high[i] = there ? x[j + half] : 0.0f;
   }
   return row;
 }
 
+// Inverse frequencies of a lane's pairs.
 template <int kPairs>
-__device__ __forceinline__ void rotate_head(HeadRow<kPairs>& row, const float* frequencies,
-                                            int64_t position, int half, int lane) {
+struct HeadFrequencies {
+  bool rotated;
+  float of[kPairs];
+};
+template <int kPairs>
+__device__ __forceinline__ HeadFrequencies<kPairs> load_frequencies(const float* frequencies,
+                                                                    int half, int lane) {
+  HeadFrequencies<kPairs> result;
+  result.rotated = frequencies != nullptr;
 #pragma unroll
   for (int i = 0; i < kPairs; ++i) {
     const int j = lane + 32 * i;
-    const Rotation r = rotation(position, j < half ? frequencies[j] : 0.0f);
+    result.of[i] = result.rotated && j < half ? frequencies[j] : 0.0f;
+  }
+  return result;
+}
+
+template <int kPairs>
+__device__ __forceinline__ void rotate_head(HeadRow<kPairs>& row,
+                                            const HeadFrequencies<kPairs>& frequencies,
+                                            int64_t position) {
+  if (!frequencies.rotated) return;
+#pragma unroll
+  for (int i = 0; i < kPairs; ++i) {
+    const Rotation r = rotation(position, frequencies.of[i]);
     rotate_pair(r, row.low[i], row.high[i]);
   }
 }

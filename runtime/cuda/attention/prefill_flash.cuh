@@ -6,7 +6,7 @@
 #pragma once
 
 #include "runtime/cuda/attention/attention_arguments.h"
-#include "runtime/cuda/attention/decode_split.cuh"
+#include "runtime/cuda/attention/cached_values.cuh"
 
 namespace abq::runtime::cuda {
 
@@ -162,7 +162,7 @@ __device__ __forceinline__ void expand_tile(FlashShared<kPadded, true>& shared, 
 
 // A lane's two query rows, g and g + 8 of the warp's 16.
 struct QueryRows {
-  int64_t positions[2];
+  int positions[2];
   float scales[2];  // of scores, to base 2
 };
 
@@ -224,7 +224,7 @@ __device__ __forceinline__ void scale_scores(const FlashShared<kPadded, kCoded>&
       s[j][i] *= scale;
       if constexpr (kCoded) s[j][i] += shared.exponents[column];
       if (masked) {
-        const int64_t behind = rows.positions[i / 2] - (first + column);
+        const int behind = rows.positions[i / 2] - (first + column);
         if (behind < 0 || (window > 0 && behind >= window)) s[j][i] = -INFINITY;
       }
     }
@@ -310,7 +310,7 @@ __global__ void __launch_bounds__(kFlashThreads) prefill_flash(const FlashArgume
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const int query = warp * 16 + lane / 4 + 8 * r;
-    rows.positions[r] = first_position + query;
+    rows.positions[r] = static_cast<int>(first_position) + query;
     rows.scales[r] = args.query_scales[query_row + query] * args.score_scale;
   }
   float tops[2] = {-INFINITY, -INFINITY};

@@ -48,8 +48,10 @@ __global__ void __launch_bounds__(32 * kPrepareWarps) prefill_prepare(const Prep
   const int half = layer.head_dim / 2;
   HeadRow<kPairs> x =
       load_head<kPairs>(from + static_cast<int64_t>(head) * layer.head_dim, half, lane);
-  const float* const frequencies = is_query ? layer.query_frequencies : layer.key_frequencies;
-  if (!is_value && frequencies != nullptr) rotate_head(x, frequencies, position, half, lane);
+  const float* const frequencies = is_query   ? layer.query_frequencies
+                                   : is_value ? nullptr
+                                              : layer.key_frequencies;
+  rotate_head(x, load_frequencies<kPairs>(frequencies, half, lane), position);
 
   if (is_query) {
     float scale = 1.0f;

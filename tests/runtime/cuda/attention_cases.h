@@ -32,11 +32,14 @@ struct AttentionCase {
   std::vector<std::vector<int>> prompts;
   int decoded = 0;  // tokens that all sequences then decode as a batch
   int token_bits = 8;
+  // The test writes the prompts' keys and values to the caches itself: decoding alone is checked.
+  bool decode_only = false;
+  int runs = 2;  // all with equal bits
   uint64_t seed = 1;
 };
 
 // Runs the case and checks (doctest) outputs, the caches' contents, quantized tokens, and that
-// nothing was written beside them; twice, with equal bits.
+// nothing was written beside them.
 void check_attention(const AttentionCase& test);
 
 // rope() for single rows and batches.

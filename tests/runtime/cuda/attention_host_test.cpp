@@ -16,6 +16,12 @@ namespace {
 constexpr int kPaddedSizes[] = {64, 128, 256};
 constexpr int kStoredWidths[] = {2, 4, 8, 16};
 
+AttentionCase host_case() {
+  AttentionCase test;
+  test.runs = 1;  // a host's run repeats itself
+  return test;
+}
+
 }  // namespace
 
 TEST_CASE("cache parts are aligned, disjoint and fill the layer's bytes") {
@@ -121,7 +127,7 @@ TEST_CASE("cosine and sine are the library's, rounded once") {
 
 TEST_CASE("kernels run on the host agree with the reference: every width") {
   for (const int kv_bits : {16, 8, 4, 3, 2}) {
-    AttentionCase test;
+    AttentionCase test = host_case();
     test.heads = 2;
     test.kv_heads = 1;
     test.kv_bits = kv_bits;
@@ -137,7 +143,7 @@ TEST_CASE("kernels run on the host agree with the reference: every width") {
 TEST_CASE("kernels run on the host agree with the reference: head sizes") {
   for (const int head_dim : {34, 96, 128, 256}) {
     for (const int kv_bits : {16, 8, 2}) {
-      AttentionCase test;
+      AttentionCase test = host_case();
       test.heads = 1;
       test.kv_heads = 1;
       test.head_dim = head_dim;
@@ -152,7 +158,7 @@ TEST_CASE("kernels run on the host agree with the reference: head sizes") {
 }
 
 TEST_CASE("kernels run on the host agree with the reference: windows, parts and many query heads") {
-  AttentionCase test;
+  AttentionCase test = host_case();
   test.heads = 11;
   test.kv_heads = 1;
   test.kv_bits = 8;
@@ -173,10 +179,23 @@ TEST_CASE("kernels run on the host agree with the reference: windows, parts and 
   check_attention(test);
 }
 
+TEST_CASE("kernels run on the host agree with the reference: parts of several tiles") {
+  // So many kv heads have four parts at most: a warp takes several tiles in turn.
+  AttentionCase test = host_case();
+  test.heads = 96;
+  test.kv_heads = 96;
+  test.kv_bits = 4;
+  test.rotated = false;
+  test.prompts = {{331}};
+  test.decoded = 1;
+  test.decode_only = true;
+  check_attention(test);
+}
+
 TEST_CASE("kernels run on the host quantize rows of several clusters' blocks") {
   for (const bool clusters : {true, false}) {
     host_kernels_use_clusters = clusters;
-    AttentionCase test;
+    AttentionCase test = host_case();
     test.heads = 18;
     test.kv_heads = 9;
     test.head_dim = 66;

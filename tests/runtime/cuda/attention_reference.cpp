@@ -5,6 +5,7 @@
 
 #include "quant/affine.h"
 #include "support/float16.h"
+#include "support/parallel.h"
 
 namespace abq::runtime::cuda {
 namespace {
@@ -66,7 +67,7 @@ ReferenceOutput reference_attention(const AttentionLayer& layer, const SequenceR
   ReferenceOutput result;
   for (auto* values : {&result.y, &result.tolerance, &result.tight})
     values->assign(rows.q.size(), 0.0);
-  for (int64_t token = 0; token < tokens; ++token) {
+  parallel_for(tokens, [&](int64_t token) {
     const int64_t first = layer.window > 0 ? std::max<int64_t>(0, token + 1 - layer.window) : 0;
     for (int64_t head = 0; head < layer.heads; ++head) {
       const float* const q = rows.q.data() + token * columns + head * d;
@@ -108,7 +109,7 @@ ReferenceOutput reference_attention(const AttentionLayer& layer, const SequenceR
         result.tight[at] = tight * magnitude + 1e-7;
       }
     }
-  }
+  });
   return result;
 }
 

@@ -106,14 +106,22 @@ TEST_CASE("windows agree with the reference") {
   }
 }
 
-TEST_CASE("long sequences are split into parts of several tiles") {
-  AttentionCase test;
-  test.heads = 16;
-  test.kv_heads = 16;
-  test.kv_bits = 8;
-  test.prompts = {{1100}, {1023}, {700}};
-  test.decoded = 3;
-  check_attention(test);
+TEST_CASE("parts of several tiles of tokens agree with the reference") {
+  // Many kv heads have few parts, so that a warp takes several tiles in turn.
+  for (const int kv_bits : {16, 8, 4, 2}) {
+    for (const int head_dim : {64, 128, 256}) {
+      AttentionCase test;
+      test.kv_heads = head_dim == 64 ? 64 : 96;
+      test.heads = head_dim == 64 ? 128 : 96;
+      test.head_dim = head_dim;
+      test.kv_bits = kv_bits;
+      test.rotated = head_dim != 128;
+      test.prompts = {{head_dim == 64 ? 450 : 300}, {100}};
+      test.decoded = 2;
+      test.decode_only = kv_bits != 8;
+      check_attention(test);
+    }
+  }
 }
 
 TEST_CASE("batches of sequences at unequal positions agree with the reference") {
