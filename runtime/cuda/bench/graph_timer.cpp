@@ -58,9 +58,9 @@ Status capture_graph(Capture& capture, int launches,
 // Whole multiples of a device's processors, at several block sizes and loads on the way.
 std::vector<ReadGrid> read_grids(int processors, int64_t bytes) {
   std::vector<ReadGrid> grids;
-  for (const int unroll : {1, 4, 8}) {
-    for (const int threads : {256, 512, 1024}) {
-      for (const int factor : {1, 2, 4, 8}) {
+  for (const int unroll : {1, 4}) {
+    for (const int threads : {512, 1024}) {
+      for (const int factor : {1, 2, 4}) {
         if (factor * threads > 2048) continue;
         const int64_t most = (bytes / 16 + threads - 1) / threads;
         grids.push_back(

@@ -43,9 +43,7 @@ cudaError_t launch_read(const void* data, int64_t bytes, uint32_t* never, const 
   const int64_t count = bytes / 16;
   const dim3 grid(static_cast<unsigned>(shape.blocks));
   const dim3 block(static_cast<unsigned>(shape.threads));
-  const auto kernel = shape.unroll == 8   ? read_kernel<8>
-                      : shape.unroll == 4 ? read_kernel<4>
-                                          : read_kernel<1>;
+  const auto kernel = shape.unroll == 4 ? read_kernel<4> : read_kernel<1>;
   if (overlapped) return launch(kernel, {grid, block}, stream, from, count, never);
   kernel<<<grid, block, 0, stream>>>(from, count, never);
   return cudaGetLastError();

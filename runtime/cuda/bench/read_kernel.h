@@ -10,7 +10,7 @@ namespace abq::runtime::cuda {
 struct ReadGrid {
   int blocks = 0;
   int threads = 0;
-  int unroll = 1;  // 16-byte loads of a thread on the way: 1, 4 or 8
+  int unroll = 1;  // 16-byte loads of a thread on the way: 1 or 4
 };
 
 // Reads `bytes` (a multiple of 16) at `data`; `never` is written only if a value occurs that the

@@ -67,7 +67,9 @@ Result<quant::QuantizedTokens> TokenMemory::download() const {
 Status TokenMemory::check_planes(const quant::QuantizedTokens& tokens) const {
   ABQ_ASSIGN_OR_RETURN(const std::vector<uint32_t> planes, planes_.download());
   const int k_tiles = tiles_of(k_, kTileDepth);
+  constexpr int64_t kEnds = 8;  // tokens that are checked at both ends
   for (int64_t token = 0; token < m_; ++token) {
+    if (token >= kEnds && token < m_ - kEnds) continue;
     for (int k = 0; k < k_; ++k) {
       // Input 32 s + 16 h + 4 t + b is bit 8 b + s of word (t, h).
       const int in_tile = k % kTileDepth;

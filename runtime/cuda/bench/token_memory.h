@@ -17,7 +17,8 @@ class TokenMemory {
   // Views; the first without a form for which the argument is false.
   TokenTiles tiles(bool planes, bool codes);
   HalfTokens half_tokens();
-  // The codes as they lie on the device. Internal when planes and codes differ.
+  // The codes as they lie on the device. Internal when planes and codes of the first or last tokens
+  // differ.
   Result<quant::QuantizedTokens> download() const;
 
  private:

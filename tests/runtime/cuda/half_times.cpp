@@ -63,6 +63,11 @@ Status print_times(const Format& format, int64_t n, int64_t k, int m) {
                 static_cast<long>(n), static_cast<long>(k), cold, tflops);
     return {};
   }
+  if (m > 1) {
+    std::printf("%-6s M=%-5d N=%-6ld K=%-6ld cold %8.2f us  warm %8.2f us\n", format.name, m,
+                static_cast<long>(n), static_cast<long>(k), cold, warm);
+    return {};
+  }
   ABQ_ASSIGN_OR_RETURN(const double floor, time_read(bytes, false));
   ABQ_ASSIGN_OR_RETURN(const double overlapped, time_read(bytes, true));
   std::printf(
