@@ -8,14 +8,17 @@ namespace {
 constexpr int kThreads = 1024;
 constexpr int kWords = 4;  // of 16 bytes that a thread has on their way at once
 
-// Value and index in one number: a larger value, and of equal values the smaller index, is larger.
-// NaN is less than anything that is none; 0 is less than any value.
+// Above the key of any finite value.
+constexpr uint64_t kNotFinite = ~uint64_t{0};
+
+// Value and index in one number: a larger value, and of equal values the smaller index, is larger;
+// NaN and infinities are above all, 0 is below.
 __device__ __forceinline__ uint64_t key_of(float value, int index) {
+  if (!isfinite(value)) return kNotFinite;
   // -0 equals 0.
   const uint32_t bits = __float_as_uint(compute::cuda::add_rn(value, 0.0f));
   const uint32_t order = bits ^ ((bits >> 31) ? 0xffffffffu : 0x80000000u);
-  const uint32_t known = value == value ? order : 0u;
-  return (static_cast<uint64_t>(known) << 32) | ~static_cast<uint32_t>(index);
+  return (static_cast<uint64_t>(order) << 32) | ~static_cast<uint32_t>(index);
 }
 
 __device__ __forceinline__ uint64_t warp_largest(uint64_t key) {
