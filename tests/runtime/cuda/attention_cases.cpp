@@ -48,13 +48,22 @@ class KernelArray {
   int64_t size_;
 };
 
+// About normal, and quick: the sum of four uniform numbers, of variance 1.
+double bell(Random& random) {
+  const uint64_t bits = random.next();
+  int64_t sum = 0;
+  for (int i = 0; i < 4; ++i)
+    sum += static_cast<int64_t>(bits >> (16 * i) & 0xffffu);
+  return (static_cast<double>(sum) / 65536.0 - 2.0) * std::sqrt(3.0);
+}
+
 std::vector<float> random_rows(Random& random, int64_t rows, int64_t columns) {
   std::vector<float> values(static_cast<size_t>(rows * columns));
   for (int64_t r = 0; r < rows; ++r) {
     // Tokens of unequal size, as outliers make them.
     const double size = std::exp2(2.0 * random.uniform() - 1.0);
     for (int64_t c = 0; c < columns; ++c)
-      values[static_cast<size_t>(r * columns + c)] = static_cast<float>(size * random.normal());
+      values[static_cast<size_t>(r * columns + c)] = static_cast<float>(size * bell(random));
   }
   return values;
 }
@@ -62,10 +71,11 @@ std::vector<float> random_rows(Random& random, int64_t rows, int64_t columns) {
 // Counts mismatches and keeps the words for the first.
 class Comparison {
  public:
-  void count(bool equal, const std::string& where) {
+  template <class Where>
+  void count(bool equal, const Where& where) {
     ++compared_;
     if (equal) return;
-    if (wrong_++ == 0) first_ = where;
+    if (wrong_++ == 0) first_ = where();
   }
   void finish(const std::string& what) const {
     const std::string words =
@@ -126,7 +136,7 @@ class AttentionRun {
     for (size_t s = 0; s < sequences_.size(); ++s) {
       for (size_t i = 0; i < outputs[0][s].size(); ++i)
         same.count(bits_of(outputs[0][s][i]) == bits_of(outputs[1][s][i]),
-                   fmt::format("at {} of sequence {}", i, s));
+                   [&] { return fmt::format("at {} of sequence {}", i, s); });
     }
     same.finish("bits of a second run");
   }
@@ -194,7 +204,7 @@ class AttentionRun {
                   values.begin() + static_cast<int64_t>(at) + columns);
       for (int64_t i = columns; i < stride; ++i)
         gaps.count(bits_of(values[at + static_cast<size_t>(i)]) == kPoison,
-                   fmt::format("at {}", at + static_cast<size_t>(i)));
+                   [&] { return fmt::format("at {}", at + static_cast<size_t>(i)); });
     }
     gaps.finish("floats between rows of y");
     return rows;
@@ -344,29 +354,34 @@ class AttentionRun {
           group_sum += code;
           const int64_t octet =
               (token / 8 * 16 * tiles + input / 16) * 128 + token % 8 * 16 + input % 16;
-          octets.count(codes[static_cast<size_t>(octet)] == code,
-                       fmt::format("token {} input {}: expected {}, got {}", token, input, code,
-                                   codes[static_cast<size_t>(octet)]));
+          octets.count(codes[static_cast<size_t>(octet)] == code, [&] {
+            return fmt::format("token {} input {}: expected {}, got {}", token, input, code,
+                               codes[static_cast<size_t>(octet)]);
+          });
           // tile_input() taken apart.
           const int64_t s = i / 32 + input % 256 / 32, h = i / 16, t = i % 16 / 4, b = i % 4;
           for (int j = 0; j < bits; ++j) {
             const int64_t word = ((token * tiles + input / 256) * bits + j) * 8 + t * 2 + h;
-            plane_bits.count((planes[static_cast<size_t>(word)] >> (8 * b + s) & 1) ==
-                                 (static_cast<uint32_t>(code) >> j & 1),
-                             fmt::format("token {} input {} plane {}", token, input, j));
+            plane_bits.count(
+                (planes[static_cast<size_t>(word)] >> (8 * b + s) & 1) ==
+                    (static_cast<uint32_t>(code) >> j & 1),
+                [&] { return fmt::format("token {} input {} plane {}", token, input, j); });
           }
         }
         sum += group_sum;
         const auto at = static_cast<size_t>(token * 8 * tiles + group);
-        groups.count(group_sums[at] == group_sum,
-                     fmt::format("token {} group {}: expected {}, got {}", token, group, group_sum,
-                                 group_sums[at]));
+        groups.count(group_sums[at] == group_sum, [&] {
+          return fmt::format("token {} group {}: expected {}, got {}", token, group, group_sum,
+                             group_sums[at]);
+        });
       }
-      params.count(
-          bits_of(scales[row]) == bits_of(expected.scales[row]) &&
-              zeros[row] == expected.zeros[row] && sums[row] == sum,
-          fmt::format("token {}: expected {} {} {}, got {} {} {}", token, expected.scales[row],
-                      expected.zeros[row], sum, scales[row], zeros[row], sums[row]));
+      params.count(bits_of(scales[row]) == bits_of(expected.scales[row]) &&
+                       zeros[row] == expected.zeros[row] && sums[row] == sum,
+                   [&] {
+                     return fmt::format("token {}: expected {} {} {}, got {} {} {}", token,
+                                        expected.scales[row], expected.zeros[row], sum, scales[row],
+                                        zeros[row], sums[row]);
+                   });
     }
     params.finish("scales, zero points and sums of tokens");
     octets.finish("codes of tokens");
@@ -383,7 +398,8 @@ class AttentionRun {
       Comparison around;
       for (int64_t i = 0; i < static_cast<int64_t>(bytes.size()); ++i) {
         if (i < begin || i >= 2 * begin)
-          around.count(bytes[static_cast<size_t>(i)] == std::byte{0xff}, fmt::format("byte {}", i));
+          around.count(bytes[static_cast<size_t>(i)] == std::byte{0xff},
+                       [&] { return fmt::format("byte {}", i); });
       }
       around.finish("memory beside the layer's cache");
       check_rows(bytes.data() + begin, sequence, false);
@@ -416,19 +432,22 @@ class AttentionRun {
         }
         const auto index = static_cast<size_t>(row * d + i);
         const uint32_t want = stored == 16 ? float_to_f16(rows[index]) : expected.codes[index];
-        comparison.count(code == want,
-                         fmt::format("token {} head {} element {}: expected {}, got {}", token,
-                                     head, i, want, code));
+        comparison.count(code == want, [&] {
+          return fmt::format("token {} head {} element {}: expected {}, got {}", token, head, i,
+                             want, code);
+        });
       }
       if (stored == 16) continue;
       float params[2];
       std::memcpy(params, layer + layout.params_at(values, head) + token * 8, sizeof(params));
       const auto index = static_cast<size_t>(row);
-      comparison.count(
-          bits_of(params[0]) == bits_of(expected.scales[index]) &&
-              params[1] == static_cast<float>(expected.zeros[index]),
-          fmt::format("token {} head {}: expected {} {}, got {} {}", token, head,
-                      expected.scales[index], expected.zeros[index], params[0], params[1]));
+      comparison.count(bits_of(params[0]) == bits_of(expected.scales[index]) &&
+                           params[1] == static_cast<float>(expected.zeros[index]),
+                       [&] {
+                         return fmt::format("token {} head {}: expected {} {}, got {} {}", token,
+                                            head, expected.scales[index], expected.zeros[index],
+                                            params[0], params[1]);
+                       });
     }
     comparison.finish(values ? "cached values" : "cached keys");
   }
@@ -447,13 +466,13 @@ class AttentionRun {
         const double got = static_cast<double>(outputs[s][i]);
         const bool close = std::fabs(got - expected) <= tolerance;  // false for NaN
         const auto column = static_cast<int64_t>(i) % columns_;
-        (in_prompt ? prefilled : decoded)
-            .count(close, close ? std::string()
-                                : fmt::format("sequence {} token {} head {} element {}: expected "
-                                              "{} +- {}, got {}",
-                                              s, static_cast<int64_t>(i) / columns_,
-                                              column / test_.head_dim, column % test_.head_dim,
-                                              expected, tolerance, got));
+        (in_prompt ? prefilled : decoded).count(close, [&] {
+          return fmt::format(
+              "sequence {} token {} head {} element {}: expected "
+              "{} +- {}, got {}",
+              s, static_cast<int64_t>(i) / columns_, column / test_.head_dim,
+              column % test_.head_dim, expected, tolerance, got);
+        });
       }
     }
     prefilled.finish("outputs of prefill");
@@ -527,12 +546,15 @@ void check_rope(int head_dim, int columns, int rows, bool batched) {
         const float high = x[at + half] * cosine + x[at] * sine;
         comparison.count(
             std::fabs(y[at] - low) <= tolerance && std::fabs(y[at + half] - high) <= tolerance,
-            fmt::format("row {} head {} pair {}: expected {} {}, got {} {}", row, head, j, low,
-                        high, y[at], y[at + half]));
+            [&] {
+              return fmt::format("row {} head {} pair {}: expected {} {}, got {} {}", row, head, j,
+                                 low, high, y[at], y[at + half]);
+            });
       }
     }
     for (size_t i = static_cast<size_t>(columns); i < static_cast<size_t>(stride); ++i)
-      comparison.count(bits_of(y[row * static_cast<size_t>(stride) + i]) == kPoison, "gap");
+      comparison.count(bits_of(y[row * static_cast<size_t>(stride) + i]) == kPoison,
+                       [&] { return fmt::format("gap of row {}", row); });
   }
   comparison.finish("rotated rows");
 }

@@ -33,19 +33,22 @@ std::vector<float> inverse_frequencies(int head_dim) {
 
 void rotate_rows(std::vector<float>& rows, int columns, int head_dim,
                  const std::vector<float>& frequencies) {
-  const size_t half = static_cast<size_t>(head_dim / 2);
-  for (size_t at = 0; at < rows.size(); at += static_cast<size_t>(head_dim)) {
-    const auto position = static_cast<double>(at / static_cast<size_t>(columns));
+  const auto half = static_cast<size_t>(head_dim / 2);
+  const int64_t tokens = static_cast<int64_t>(rows.size()) / columns;
+  parallel_for(tokens, [&](int64_t token) {
     for (size_t j = 0; j < half; ++j) {
-      const double angle = position * static_cast<double>(frequencies[j]);
+      const double angle = static_cast<double>(token) * static_cast<double>(frequencies[j]);
       const auto cosine = static_cast<float>(std::cos(angle));
       const auto sine = static_cast<float>(std::sin(angle));
-      const float a = rows[at + j];
-      const float b = rows[at + half + j];
-      rows[at + j] = a * cosine - b * sine;
-      rows[at + half + j] = b * cosine + a * sine;
+      float* const row = rows.data() + token * columns + j;
+      for (int64_t at = 0; at < columns; at += head_dim) {
+        const float a = row[at];
+        const float b = row[at + head_dim / 2];
+        row[at] = a * cosine - b * sine;
+        row[at + head_dim / 2] = b * cosine + a * sine;
+      }
     }
-  }
+  });
 }
 
 // The tolerance of an output: errors of its probabilities times the values they multiply.
