@@ -42,7 +42,7 @@ __device__ __forceinline__ float row_product(uint32_t sum, const RowTerms& row,
 }
 
 __device__ __forceinline__ float silu(float x) {
-  return x / (1.0f + expf(-x));
+  return __fdividef(x, 1.0f + expf(-x));
 }
 
 // Where a lane's rows g and g + 8 of weight tile n_tile go.

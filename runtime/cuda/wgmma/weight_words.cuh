@@ -1,0 +1,72 @@
+// Packed weights in a lane's registers, and the operands made from them.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "runtime/cuda/linear/base5_tiles.h"
+#include "runtime/cuda/linear/plane_fields.h"
+#include "runtime/cuda/wgmma/instructions.cuh"
+
+namespace abq::runtime::cuda::wgmma {
+
+// A lane's words of a unit of its weight tile, and the registers of A made from them: step s of the
+// unit's 8 kUnitTiles steps of 32 inputs.
+template <int kFields>
+struct PlaneWords {
+  static constexpr int kUnitTiles = 1;
+  uint32_t fields[kFields][4];
+
+  __device__ __forceinline__ void load(uint32_t from, int planes, int, int lane) {
+#pragma unroll
+    for (int i = 0; i < kFields; ++i) {
+      uint4 words = make_uint4(0, 0, 0, 0);
+      if (i < planes) words = load_shared_16(from + (i * kLanes + lane) * 16);
+      fields[i][0] = words.x;
+      fields[i][1] = words.y;
+      fields[i][2] = words.z;
+      fields[i][3] = words.w;
+    }
+  }
+  __device__ __forceinline__ void prepare(int) {
+    merge_planes(fields);
+  }
+  __device__ __forceinline__ void step(int s, uint32_t (&registers)[4]) const {
+#pragma unroll
+    for (int r = 0; r < 4; ++r) {
+      registers[r] = field_codes(fields, s, r);
+      pin(registers[r]);
+    }
+  }
+};
+
+struct Base5Words {
+  static constexpr int kUnitTiles = kBase5UnitTiles;
+  uint32_t sets[kBase5UnitSets];
+
+  __device__ __forceinline__ void load(uint32_t from, int, int tiles, int lane) {
+#pragma unroll
+    for (int i = 0; i < kBase5UnitSets / 4; ++i) {
+      uint4 words = make_uint4(0, 0, 0, 0);
+      if (i < base5_loads(tiles)) words = load_shared_16(from + (i * kLanes + lane) * 16);
+      sets[4 * i] = words.x;
+      sets[4 * i + 1] = words.y;
+      sets[4 * i + 2] = words.z;
+      sets[4 * i + 3] = words.w;
+    }
+  }
+  __device__ __forceinline__ void prepare(int tiles) {
+    gather_base5_sets(tiles, sets);
+  }
+  __device__ __forceinline__ void step(int s, uint32_t (&registers)[4]) const {
+#pragma unroll
+    for (int r = 0; r < 4; ++r) {
+      const int at = 4 * s + r;
+      registers[r] = expand_base5_set(sets[at / 3]).digits[at % 3];
+      pin(registers[r]);
+    }
+  }
+};
+
+}  // namespace abq::runtime::cuda::wgmma
