@@ -92,6 +92,7 @@ __device__ __forceinline__ float2 token_range(float low, float high, CombineShar
     high = fmaxf(high, __shfl_xor_sync(kAllLanes, high, step));
   }
   if (thread % 32 == 0) shared.warp_ranges[thread / 32] = make_float2(low, high);
+  __syncwarp();
   cluster_wait();  // for the start of all blocks: their shared memory exists
   __syncthreads();
   if (thread < ranks) {
