@@ -23,6 +23,10 @@ ABQ_HOST_DEVICE_INLINE constexpr int decode_batch(int column_blocks) {
 
 template <int kColumns>
 struct Activations {
+  __device__ __forceinline__ const uint16_t* tile(int k_tile) const {
+    return data + static_cast<int64_t>(k_tile) * kTileDepth;
+  }
+
   const uint16_t* data = nullptr;  // of column g, at this lane's inputs
   int64_t block_stride = 0;        // between columns g and g + 8
   bool exists[kColumns] = {};
@@ -48,17 +52,18 @@ struct Batch {
   static constexpr int kSteps = decode_batch(kColumns);
   uint2 values[kSteps][2][kColumns];
 
-  // Those from step `first` of tile k_tile on.
-  __device__ __forceinline__ void load(const Activations<kColumns>& x, int k_tile, int first) {
+  // Those from step `first` of the tile at `tile` on.
+  __device__ __forceinline__ void load(const Activations<kColumns>& x, const uint16_t* tile,
+                                       int first) {
 #pragma unroll
     for (int i = 0; i < kSteps * 2 * kColumns; ++i) {
       const int c = i % kColumns;
       const int h = i / kColumns % 2;
       const int s = i / kColumns / 2;
+      const uint16_t* column = tile + c * x.block_stride;
       uint2 value = make_uint2(0, 0);
       if (x.exists[c]) {
-        value = *reinterpret_cast<const uint2*>(x.data + c * x.block_stride + k_tile * kTileDepth +
-                                                32 * (first + s) + 16 * h);
+        value = *reinterpret_cast<const uint2*>(column + (32 * (first + s) + 16 * h));
       }
       values[s][h][c] = value;
     }
@@ -85,6 +90,7 @@ __device__ __forceinline__ void multiply_tile(const WeightTiles& weights, int k_
   constexpr int kBatch = Batch<kColumns>::kSteps;
   const int g = lane / 4;
   const int last = (1 << groups.shift) - 1;  // step of a group
+  const uint16_t* const here = x.tile(k_tile);
   float acc[kColumns][4];
   ZeroPair minus = row_zeros;
   const float* scale = nullptr;
@@ -93,9 +99,9 @@ __device__ __forceinline__ void multiply_tile(const WeightTiles& weights, int k_
     const int batch = s / kBatch;
     if (s % kBatch == 0) {
       if (s + kBatch < kHalfSteps)
-        batches[(batch + 1) % 2].load(x, k_tile, s + kBatch);
+        batches[(batch + 1) % 2].load(x, here, s + kBatch);
       else
-        batches[0].load(x, next, 0);
+        batches[0].load(x, x.tile(next), 0);
     }
     if (kGrouped ? (s & last) == 0 : s == 0) {
       if (kGrouped) {
@@ -203,7 +209,7 @@ __global__ void __launch_bounds__(kLanes* kDecodeWarps, kColumns == 1 ? 2 : 1)
 
   const Activations<kColumns> x = activations_of<kColumns>(arguments.tokens, first_token, lane);
   Batch<kColumns> batches[2];
-  batches[0].load(x, warp * Codes::kUnitTiles, 0);
+  batches[0].load(x, x.tile(warp * Codes::kUnitTiles), 0);
   float totals[kColumns][4] = {};
   for (int first = warp; first < units; first += kStages * warps) {
 #pragma unroll
