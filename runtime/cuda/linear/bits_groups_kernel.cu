@@ -105,7 +105,8 @@ __global__ void __launch_bounds__(32 * kMaxWarps, 2)
       high += partial[other][row + 8][column];
     }
     const float scale = x.scales[column];
-    store_pair(w, output, blockIdx.x, row, column, scale * low, scale * high);
+    store_pair(w, output, blockIdx.x, row, column,
+               load_residual(w, output, blockIdx.x, row, column), scale * low, scale * high);
   }
 }
 

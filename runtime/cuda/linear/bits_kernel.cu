@@ -80,31 +80,51 @@ struct BitsWarp {
   }
 };
 
+// Sum over the 8 lanes that hold the planes of a token, plane j in lane j.
+template <class T>
+__device__ __forceinline__ T combine_planes(int32_t sum, int j) {
+  T total = static_cast<T>(sum) << j;
+#pragma unroll
+  for (int offset = 1; offset < 8; offset *= 2)
+    total += __shfl_xor_sync(kAllLanes, total, offset);
+  return total;
+}
+
+// What a thread needs for its first outputs, loaded ahead of their sums.
+struct FirstTerms {
+  TokenTerms token;
+  ResidualPair residual;
+};
+
 // 8 activation bits: lanes j = 0..7 hold the planes of a token.
 template <int B>
-__device__ void finish_bytes(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,
-                             const RowTerms& rows, TokenTerms terms,
-                             const int32_t (&partial)[kMaxWarps][16][8 * B], int warps) {
+__device__ __forceinline__ void finish_bytes(const WeightTiles& w, const TokenTiles& x,
+                                             const LinearOutput& output, const RowTerms& rows,
+                                             FirstTerms terms,
+                                             const int32_t (&partial)[kMaxWarps][16][8 * B],
+                                             int warps) {
+  const bool fits_int32 = w.k <= 33025;  // 255 * 255 K < 2^31
   for (int i = threadIdx.x; i < 64 * B; i += blockDim.x) {
     const int token = i >> 6;
     const int g = (i >> 3) & 7;
     const int j = i & 7;
     int32_t low = 0;
     int32_t high = 0;
-    for (int warp = 0; warp < warps; ++warp) {
-      low += partial[warp][g][8 * token + j];
-      high += partial[warp][g + 8][8 * token + j];
-    }
-    int64_t first = static_cast<int64_t>(low) << j;
-    int64_t second = static_cast<int64_t>(high) << j;
 #pragma unroll
-    for (int offset = 1; offset < 8; offset *= 2) {
-      first += __shfl_xor_sync(kAllLanes, first, offset);
-      second += __shfl_xor_sync(kAllLanes, second, offset);
+    for (int warp = 0; warp < kMaxWarps; ++warp) {
+      if (warp < warps) {
+        low += partial[warp][g][8 * token + j];
+        high += partial[warp][g + 8][8 * token + j];
+      }
     }
+    const int64_t first =
+        fits_int32 ? combine_planes<int32_t>(low, j) : combine_planes<int64_t>(low, j);
+    const int64_t second =
+        fits_int32 ? combine_planes<int32_t>(high, j) : combine_planes<int64_t>(high, j);
     if (j != 0 || token >= x.m) continue;
-    if (i != threadIdx.x) terms = load_token_terms(x, token);
-    finish_pair(w, output, blockIdx.x, g, token, rows, terms, first, second);
+    if (i != threadIdx.x)
+      terms = {load_token_terms(x, token), load_residual(w, output, blockIdx.x, g, token)};
+    finish_pair(w, output, blockIdx.x, g, token, rows, terms.token, terms.residual, first, second);
   }
 }
 
@@ -132,7 +152,8 @@ __device__ void finish_columns(const WeightTiles& w, const TokenTiles& x,
       low += static_cast<int64_t>(partial[0][g][token * x.bits + j]) << j;
       high += static_cast<int64_t>(partial[0][g + 8][token * x.bits + j]) << j;
     }
-    finish_pair(w, output, blockIdx.x, g, token, rows, load_token_terms(x, token), low, high);
+    finish_pair(w, output, blockIdx.x, g, token, rows, load_token_terms(x, token),
+                load_residual(w, output, blockIdx.x, g, token), low, high);
   }
 }
 
@@ -167,30 +188,37 @@ __global__ void __launch_bounds__(32 * kMaxWarps, P == 2 && D <= 4 ? 3 : 2)
 #pragma unroll
       for (int c = 0; c < 4; ++c)
         self.counts[i][b][c] = 0;
+  int64_t columns[B];  // pairs of plane words of this lane's column, from x.planes on
+#pragma unroll
+  for (int b = 0; b < B; ++b) {  // columns beyond the tokens repeat the first; nobody reads them
+    const int column = 8 * b + g < x.m * x.bits ? 8 * b + g : 0;
+    columns[b] = token_plane_pair(column / x.bits, self.k_tiles, 0, x.bits, column % x.bits, t);
+    compute_now(columns[b]);
+  }
+  const int first_token = min(static_cast<int>(threadIdx.x) >> 6, x.m - 1);
+  ResidualPlace place = place_residual(w, output, blockIdx.x, (threadIdx.x >> 3) & 7, first_token);
+  compute_now(place);
   release_next();
 
   // wait_stage: from here on tokens can be read.
   wait_for_previous();
-  const uint2* columns[B];
-#pragma unroll
-  for (int b = 0; b < B; ++b) {  // columns beyond the tokens repeat the first; nobody reads them
-    const int column = 8 * b + g < x.m * x.bits ? 8 * b + g : 0;
-    columns[b] = reinterpret_cast<const uint2*>(x.planes) +
-                 token_plane_pair(column / x.bits, self.k_tiles, 0, x.bits, column % x.bits, t);
-  }
-  const TokenTerms terms = load_token_terms(x, min(static_cast<int>(threadIdx.x) >> 6, x.m - 1));
-
-  // bit_mma
-  while (self.valid(using_at)) {
-    uint2 fragments[D][B];
-    Cursor ahead = using_at;
+  uint2 fragments[D][B];
+  const auto load_fragments = [&](Cursor at) {
 #pragma unroll
     for (int d = 0; d < D; ++d) {
 #pragma unroll
       for (int b = 0; b < B; ++b)
-        if (self.valid(ahead)) fragments[d][b] = columns[b][ahead.tile * x.bits * 4];
-      self.next(ahead);
+        if (self.valid(at))
+          fragments[d][b] =
+              reinterpret_cast<const uint2*>(x.planes)[columns[b] + at.tile * x.bits * 4];
+      self.next(at);
     }
+  };
+  load_fragments(using_at);
+  const FirstTerms terms{load_token_terms(x, first_token), read_residual(output, place)};
+
+  // bit_mma
+  while (self.valid(using_at)) {
 #pragma unroll
     for (int d = 0; d < D; ++d) {
       if (!self.valid(using_at)) break;
@@ -199,6 +227,7 @@ __global__ void __launch_bounds__(32 * kMaxWarps, P == 2 && D <= 4 ? 3 : 2)
       self.next(using_at);
       self.next(loading);
     }
+    load_fragments(using_at);
   }
 
   // combine_planes, reduce

@@ -14,6 +14,14 @@
 
 namespace abq::runtime::cuda {
 
+// What a thread needs for its outputs, loaded ahead of their sums: row terms with one tile in the
+// block (R = 1), the others with 8 tokens (B = 1).
+struct EarlyTerms {
+  RowTerms rows;
+  TokenTerms token;
+  ResidualPair residual;
+};
+
 template <class Unit, int B, int R, bool grouped>
 struct BytesBlock {
   static constexpr int kChunk = B < 4 ? B : 4;  // blocks of 8 tokens reduced at a time
@@ -125,8 +133,7 @@ struct BytesBlock {
   }
 
   // Per channel: adds up the warps, and the segments before; the last one makes outputs.
-  __device__ __forceinline__ void reduce(bool first, bool last, const RowTerms* rows,
-                                         const TokenTerms* terms_of_first) {
+  __device__ __forceinline__ void reduce(bool first, bool last, const EarlyTerms& early) {
     const int g = lane_row(lane);
     const int t = lane_column(lane);
 #pragma unroll
@@ -151,9 +158,12 @@ struct BytesBlock {
           if (at >= x.m) continue;
           int64_t low = 0;
           int64_t high = 0;
-          for (int other = 0; other < warps; ++other) {
-            low += shared.partial.sums[other][row][column];
-            high += shared.partial.sums[other][row + 8][column];
+#pragma unroll
+          for (int other = 0; other < kMaxWarps; ++other) {
+            if (other < warps) {
+              low += shared.partial.sums[other][row][column];
+              high += shared.partial.sums[other][row + 8][column];
+            }
           }
           int64_t(&before)[2] = shared.totals[(r * B + chunk) * 64 + i];
           if (!first) {
@@ -166,8 +176,10 @@ struct BytesBlock {
             continue;
           }
           finish_pair(w, output, n_tile + r, row, at,
-                      R == 1 ? *rows : load_row_terms(w, n_tile + r, 0, row),
-                      B == 1 ? *terms_of_first : load_token_terms(x, at), low, high);
+                      R == 1 ? early.rows : load_row_terms(w, n_tile + r, 0, row),
+                      B == 1 ? early.token : load_token_terms(x, at),
+                      B == 1 ? early.residual : load_residual(w, output, n_tile + r, row, at), low,
+                      high);
         }
       }
     }
@@ -200,12 +212,16 @@ struct BytesBlock {
           if (at >= x.m) continue;
           float low = 0.0f;
           float high = 0.0f;
-          for (int other = 0; other < warps; ++other) {
-            low += shared.partial.terms[other][row][column];
-            high += shared.partial.terms[other][row + 8][column];
+#pragma unroll
+          for (int other = 0; other < kMaxWarps; ++other) {
+            if (other < warps) {
+              low += shared.partial.terms[other][row][column];
+              high += shared.partial.terms[other][row + 8][column];
+            }
           }
           const float scale = x.scales[at];
-          store_pair(w, output, n_tile + r, row, at, scale * low, scale * high);
+          store_pair(w, output, n_tile + r, row, at, load_residual(w, output, n_tile + r, row, at),
+                     scale * low, scale * high);
         }
       }
     }
@@ -238,8 +254,8 @@ __global__ void __launch_bounds__(32 * kMaxWarps, B == 1 ? 2 : 1)
       if (unit < units)
         ring[d][r].load(w, min(self.n_tile + r, last_tile), self.k_tiles, unit, self.lane);
   }
-  RowTerms rows{};
-  if (R == 1 && !grouped) rows = load_row_terms(w, self.n_tile, 0, (threadIdx.x >> 3) & 7);
+  EarlyTerms early{};
+  if (R == 1 && !grouped) early.rows = load_row_terms(w, self.n_tile, 0, (threadIdx.x >> 3) & 7);
   self.clear_sums();
   if constexpr (grouped) {
 #pragma unroll
@@ -250,13 +266,20 @@ __global__ void __launch_bounds__(32 * kMaxWarps, B == 1 ? 2 : 1)
         for (int c = 0; c < 4; ++c)
           self.terms[r][b][c] = 0.0f;
   }
+  const int early_token = min(self.token + static_cast<int>(threadIdx.x & 7), x.m - 1);
+  ResidualPlace place;
+  if (B == 1 && !grouped) {
+    place = place_residual(w, output, self.n_tile, (threadIdx.x >> 3) & 7, early_token);
+    compute_now(place);
+  }
   release_next();
 
   // wait_stage: from here on tokens can be read.
   wait_for_previous();
-  TokenTerms first_terms{};
-  if (B == 1 && !grouped)
-    first_terms = load_token_terms(x, min(self.token + static_cast<int>(threadIdx.x & 7), x.m - 1));
+  if (B == 1 && !grouped) {
+    early.token = load_token_terms(x, early_token);
+    early.residual = read_residual(output, place);
+  }
   const uint32_t* const codes = reinterpret_cast<const uint32_t*>(x.codes) +
                                 static_cast<int64_t>(blockIdx.y) * B * 16 * self.k_tiles * kLanes +
                                 self.lane;
@@ -279,7 +302,7 @@ __global__ void __launch_bounds__(32 * kMaxWarps, B == 1 ? 2 : 1)
     if constexpr (!grouped) {
       const bool last = turn + 1 == turns;
       if (!last && (turn + 1) * D % Unit::kSegment != 0) continue;
-      self.reduce(first, last, &rows, &first_terms);
+      self.reduce(first, last, early);
       self.clear_sums();
       first = false;
     }

@@ -45,22 +45,53 @@ __device__ __forceinline__ int64_t apply_zeros(int64_t product, int denominator,
   return denominator * (product - x_zero * w_sum) - w_zero * x_sum + length * x_zero * w_zero;
 }
 
-// y of rows g and g + 8 of tile n_tile.
+// What is added to the outputs of rows g and g + 8 (gated: of the one output of both), and where it
+// is: floats from output.residual on, negative where there is none.
+struct ResidualPair {
+  float low = 0.0f;
+  float high = 0.0f;
+};
+struct ResidualPlace {
+  int64_t low = -1;
+  int64_t high = -1;
+};
+__device__ __forceinline__ ResidualPlace place_residual(const WeightTiles& w,
+                                                        const LinearOutput& output, int n_tile,
+                                                        int g, int token) {
+  ResidualPlace place;
+  if (output.residual == nullptr) return place;
+  const int64_t row = token * output.residual_stride;
+  const int column = w.gated ? 8 * n_tile + g : kTileRows * n_tile + g;
+  if (column < (w.gated ? w.n / 2 : w.n)) place.low = row + column;
+  if (!w.gated && column + 8 < w.n) place.high = row + column + 8;
+  return place;
+}
+__device__ __forceinline__ ResidualPair read_residual(const LinearOutput& output,
+                                                      const ResidualPlace& place) {
+  ResidualPair pair;
+  if (place.low >= 0) pair.low = output.residual[place.low];
+  if (place.high >= 0) pair.high = output.residual[place.high];
+  return pair;
+}
+__device__ __forceinline__ ResidualPair load_residual(const WeightTiles& w,
+                                                      const LinearOutput& output, int n_tile, int g,
+                                                      int token) {
+  return read_residual(output, place_residual(w, output, n_tile, g, token));
+}
+
+// y of rows g and g + 8 of tile n_tile. Without a residual 0 is added, which changes no value.
 __device__ __forceinline__ void store_pair(const WeightTiles& w, const LinearOutput& output,
-                                           int n_tile, int g, int token, float low, float high) {
+                                           int n_tile, int g, int token,
+                                           const ResidualPair& residual, float low, float high) {
   float* const y = output.y + token * output.stride;
-  const float* const residual =
-      output.residual == nullptr ? nullptr : output.residual + token * output.residual_stride;
   if (w.gated) {
     const int column = 8 * n_tile + g;
-    if (2 * column >= w.n) return;
-    const float value = low / (1.0f + expf(-low)) * high;
-    y[column] = residual == nullptr ? value : value + residual[column];
+    if (2 * column < w.n) y[column] = low / (1.0f + expf(-low)) * high + residual.low;
     return;
   }
   const int row = kTileRows * n_tile + g;
-  if (row < w.n) y[row] = residual == nullptr ? low : low + residual[row];
-  if (row + 8 < w.n) y[row + 8] = residual == nullptr ? high : high + residual[row + 8];
+  if (row < w.n) y[row] = low + residual.low;
+  if (row + 8 < w.n) y[row + 8] = high + residual.high;
 }
 
 // Sums of qx qw of a group; rows of gated tiles in the order of the parts: gates, then ups.
@@ -75,10 +106,23 @@ __device__ __forceinline__ void store_raw_pair(const WeightTiles& w, const Linea
   if (next < w.n && (!w.gated || row < limit)) raw[static_cast<int64_t>(next) * w.groups] = high;
 }
 
+// A value that is ready here, not computed where it is first used: what can be done before the
+// kernel ahead has finished must not be left for later.
+__device__ __forceinline__ void compute_now(int64_t& value) {
+#ifdef __CUDA_ARCH__
+  asm volatile("" : "+l"(value));
+#endif
+}
+__device__ __forceinline__ void compute_now(ResidualPlace& place) {
+  compute_now(place.low);
+  compute_now(place.high);
+}
+
 // Per channel: rows g and g + 8 of one token.
 __device__ __forceinline__ void finish_pair(const WeightTiles& w, const LinearOutput& output,
                                             int n_tile, int g, int token, const RowTerms& rows,
-                                            const TokenTerms& x, int64_t low, int64_t high) {
+                                            const TokenTerms& x, const ResidualPair& residual,
+                                            int64_t low, int64_t high) {
   if (output.raw != nullptr) {
     store_raw_pair(w, output, n_tile, 0, g, token, low, high);
     return;
@@ -87,7 +131,8 @@ __device__ __forceinline__ void finish_pair(const WeightTiles& w, const LinearOu
       apply_zeros(low, w.denominator, rows.zero[0], rows.sum[0], x.zero, x.sum, w.k);
   const int64_t second =
       apply_zeros(high, w.denominator, rows.zero[1], rows.sum[1], x.zero, x.sum, w.k);
-  store_pair(w, output, n_tile, g, token, x.scale * (rows.scale[0] * static_cast<float>(first)),
+  store_pair(w, output, n_tile, g, token, residual,
+             x.scale * (rows.scale[0] * static_cast<float>(first)),
              x.scale * (rows.scale[1] * static_cast<float>(second)));
 }
 
