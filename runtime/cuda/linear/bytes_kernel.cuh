@@ -25,6 +25,8 @@ struct EarlyTerms {
 template <class Unit, int B, int R, bool grouped>
 struct BytesBlock {
   static constexpr int kChunk = B < 4 ? B : 4;  // blocks of 8 tokens reduced at a time
+  // With few products side by side, two sums take turns: each waits half as often for its last.
+  static constexpr int kTurns = B == 1 && R == 1 && !grouped ? 2 : 1;
 
   struct Shared {
     union {
@@ -39,17 +41,26 @@ struct BytesBlock {
   const LinearOutput& output;
   Shared& shared;
   int lane, warp, warps, k_tiles, n_tile, token;  // the first tile and token of the block
-  int32_t sums[R][B][4];
+  int32_t sums[R][B * kTurns][4];
   float terms[grouped ? R : 1][grouped ? B : 1][4];
 
   __device__ __forceinline__ void clear_sums() {
 #pragma unroll
     for (int r = 0; r < R; ++r)
 #pragma unroll
-      for (int b = 0; b < B; ++b)
+      for (int b = 0; b < B * kTurns; ++b)
 #pragma unroll
         for (int c = 0; c < 4; ++c)
           sums[r][b][c] = 0;
+  }
+
+  // Adds the second sum of each block of tokens to its first.
+  __device__ __forceinline__ void join_sums() {
+    if constexpr (kTurns == 2) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c)
+        sums[0][0][c] += sums[0][1][c];
+    }
   }
 
   // Group `group` ends: its sums meet zero points and scales.
@@ -99,7 +110,8 @@ struct BytesBlock {
         const uint32_t b1 = source[kLanes];
 #pragma unroll
         for (int r = 0; r < R; ++r)
-          byte_mma(sums[r][b], expanded[r][i], b0, b1);
+          byte_mma(sums[r][b + (kTurns == 2 ? (Unit::kRoundSteps * round + i) % 2 : 0)],
+                   expanded[r][i], b0, b1);
       }
       if constexpr (grouped) {
         const int group_steps = w.group_size / 32;  // a power of two
@@ -266,6 +278,9 @@ __global__ void __launch_bounds__(32 * kMaxWarps, B == 1 ? 2 : 1)
         for (int c = 0; c < 4; ++c)
           self.terms[r][b][c] = 0.0f;
   }
+  int64_t first_code =
+      static_cast<int64_t>(blockIdx.y) * B * 16 * self.k_tiles * kLanes + self.lane;
+  compute_now(first_code);
   const int early_token = min(self.token + static_cast<int>(threadIdx.x & 7), x.m - 1);
   ResidualPlace place;
   if (B == 1 && !grouped) {
@@ -280,9 +295,7 @@ __global__ void __launch_bounds__(32 * kMaxWarps, B == 1 ? 2 : 1)
     early.token = load_token_terms(x, early_token);
     early.residual = read_residual(output, place);
   }
-  const uint32_t* const codes = reinterpret_cast<const uint32_t*>(x.codes) +
-                                static_cast<int64_t>(blockIdx.y) * B * 16 * self.k_tiles * kLanes +
-                                self.lane;
+  const uint32_t* const codes = reinterpret_cast<const uint32_t*>(x.codes) + first_code;
 
   // byte_mma, in turns of D units a warp: the same number of turns for all warps.
   const int turns = (units + D * self.warps - 1) / (D * self.warps);
@@ -302,6 +315,7 @@ __global__ void __launch_bounds__(32 * kMaxWarps, B == 1 ? 2 : 1)
     if constexpr (!grouped) {
       const bool last = turn + 1 == turns;
       if (!last && (turn + 1) * D % Unit::kSegment != 0) continue;
+      self.join_sums();
       self.reduce(first, last, early);
       self.clear_sums();
       first = false;
