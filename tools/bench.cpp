@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <vector>
 
 #include "runtime/engine.h"
 #include "support/parallel.h"
 #include "support/random.h"
 #include "tools/bench_kernels.h"
+#include "tools/bench_model.h"
 #include "tools/commands.h"
 #include "tools/console.h"
 
@@ -19,9 +21,12 @@ struct BenchOptions {
   std::string artifact;
   std::string device = "auto";
   bool kernels = false;
+  std::string model_shape;
+  int64_t batch = 1;
   KernelBenchOptions kernel_options;
-  int64_t prompt_tokens = 512;
-  int64_t new_tokens = 64;
+  std::vector<std::string> schemes;  // none: the defaults of what is measured
+  std::optional<int64_t> prompt_tokens;
+  std::optional<int64_t> new_tokens;
   int repeats = 5;
 };
 
@@ -48,9 +53,9 @@ Status bench_artifact(const BenchOptions& options) {
   const proto::ModelInfo& model = plan->plan().model();
   // Both fit the model's context, with at least half of it for the prompt.
   const int64_t new_tokens =
-      std::min(options.new_tokens, std::max<int64_t>(model.context() / 2, 1));
-  const int64_t prompt_tokens =
-      std::min(options.prompt_tokens, std::max<int64_t>(model.context() - new_tokens, 1));
+      std::min(options.new_tokens.value_or(64), std::max<int64_t>(model.context() / 2, 1));
+  const int64_t prompt_tokens = std::min(options.prompt_tokens.value_or(512),
+                                         std::max<int64_t>(model.context() - new_tokens, 1));
   ABQ_ASSIGN_OR_RETURN(const std::unique_ptr<runtime::Session> session,
                        engine->new_session({.max_tokens = prompt_tokens + new_tokens}));
 
@@ -88,14 +93,31 @@ Status bench_artifact(const BenchOptions& options) {
   return {};
 }
 
+Status bench_shape(const BenchOptions& options) {
+  if (options.device == "cpu") {
+    return unsupported("bench --model-shape: random weights are made on a GPU; use --device cuda");
+  }
+  ModelBenchOptions model;
+  model.shape = options.model_shape;
+  if (!options.schemes.empty()) model.schemes = options.schemes;
+  model.prompt_tokens = options.prompt_tokens.value_or(model.prompt_tokens);
+  model.new_tokens = options.new_tokens.value_or(model.new_tokens);
+  model.batch = options.batch;
+  model.repeats = options.repeats;
+  return bench_model(model);
+}
+
 Status bench(const BenchOptions& options) {
   if (options.kernels) {
     KernelBenchOptions kernels = options.kernel_options;
+    if (!options.schemes.empty()) kernels.schemes = options.schemes;
     kernels.device = options.device;
     return bench_kernels(kernels);
   }
-  if (options.artifact.empty())
-    return invalid_argument("nothing to measure: give an artifact or --kernels");
+  if (!options.model_shape.empty()) return bench_shape(options);
+  if (options.artifact.empty()) {
+    return invalid_argument("nothing to measure: give an artifact, --kernels or --model-shape");
+  }
   return bench_artifact(options);
 }
 
@@ -110,23 +132,30 @@ void add_bench_command(CLI::App& app, int& exit_code) {
       "  abq bench llama.abq\n"
       "  abq bench --kernels --threads 2\n"
       "  abq bench --kernels --schemes w2a8,w4a8 -m 1,512 -n 4096 -k 14336\n"
-      "  abq bench --kernels --device cuda --tokens 1,8,2048");
+      "  abq bench --kernels --device cuda --tokens 1,8,2048\n"
+      "  abq bench --model-shape llama-7b --schemes w2a8-kv8,w4a4-kv4");
   command->add_option("artifact", options->artifact, "model.abq");
   command->add_flag("--kernels", options->kernels, "linear layers alone, on random weights");
+  command->add_option("--model-shape", options->model_shape,
+                      "llama-7b, llama-13b or llama-70b with random weights, on a GPU");
+  command->add_option("--batch", options->batch, "sequences that --model-shape decodes at once")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   command->add_option("--device", options->device, "auto, cpu or cuda")->capture_default_str();
-  command->add_option("--prompt-tokens", options->prompt_tokens, "tokens of the prefill")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command->add_option("--new-tokens", options->new_tokens, "tokens decoded after it")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  command
+      ->add_option("--prompt-tokens", options->prompt_tokens,
+                   "tokens of the prefill [512; model shapes 128]")
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--new-tokens", options->new_tokens,
+                   "tokens decoded after it [64; model shapes 256]")
+      ->check(CLI::PositiveNumber);
   command->add_option("--repeats", options->repeats, "measurements; the median counts")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--schemes", options->kernel_options.schemes, "schemes to measure")
+  command->add_option("--schemes", options->schemes, "schemes to measure")
       ->delimiter(',')
-      ->allow_extra_args(false)
-      ->capture_default_str();
+      ->allow_extra_args(false);
   command
       ->add_option("-m,--tokens", options->kernel_options.tokens,
                    "values of M [1,512; on a GPU 1,8,2048]")

@@ -10,8 +10,9 @@
 namespace abq::tools {
 
 struct ModelBenchOptions {
-  std::string shape;                 // "llama-7b", "llama-13b", "llama-70b"
-  std::vector<std::string> schemes;  // each is compared with fp16 and, unless it is one, W8A8
+  std::string shape;  // "llama-7b", "llama-13b", "llama-70b"
+  // Each is compared with fp16 and with W8A8.
+  std::vector<std::string> schemes = {"w2a8-kv8", "w2ba8-kv8", "w4a8-kv8", "w4a4-kv4"};
   int64_t prompt_tokens = 128;
   int64_t new_tokens = 256;
   int64_t batch = 1;
