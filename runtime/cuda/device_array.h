@@ -53,6 +53,9 @@ class DeviceArray {
     ABQ_RETURN_IF_CUDA_ERROR(
         cudaMemcpy(data_, values.data(), values.size_bytes(), cudaMemcpyHostToDevice),
         "upload of {} bytes", values.size_bytes());
+    // Small copies return once they are staged, and other streams do not wait for this one.
+    ABQ_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(cudaStreamLegacy), "upload of {} bytes",
+                             values.size_bytes());
     return {};
   }
   Result<std::vector<T>> download() const {

@@ -91,6 +91,7 @@ template <class T>
 DeviceArray<T> poisoned(int64_t size) {
   auto array = require_value(DeviceArray<T>::create(size));
   require_ok(cudaMemset(array.data(), kPoisonByte, static_cast<size_t>(array.bytes())));
+  require_ok(cudaDeviceSynchronize());  // streams of tests do not wait for this one
   return array;
 }
 
