@@ -71,8 +71,11 @@ __device__ __forceinline__ OutputRows output_rows(const WeightTiles& w, int n_ti
   return rows;
 }
 
+// Of token m - 1 for those beyond it. Plain loads: the kernel ahead writes these arrays, and reads
+// through the read-only cache might be moved before the wait for it.
 __device__ __forceinline__ TokenTerms load_token_terms(const TokenTiles& tokens, int token) {
-  return {__ldg(tokens.scales + token), __ldg(tokens.zeros + token), __ldg(tokens.sums + token)};
+  token = min(token, tokens.m - 1);
+  return {tokens.scales[token], tokens.zeros[token], tokens.sums[token]};
 }
 
 // Writes a lane's part of y for one weight tile and kTokens tokens. product(r, terms) is the float
