@@ -158,7 +158,7 @@ __device__ void finish_columns(const WeightTiles& w, const TokenTiles& x,
 }
 
 template <int P, int B, int D>
-__global__ void __launch_bounds__(32 * kMaxWarps, P == 2 && D <= 4 ? 3 : 2)
+__global__ void __launch_bounds__(32 * kMaxWarps, P == 2 ? 3 : 2)
     bits_kernel(const WeightTiles w, const TokenTiles x, const LinearOutput output) {
   __shared__ int32_t partial[kMaxWarps][16][8 * B];
   const int lane = threadIdx.x % kLanes;
@@ -263,19 +263,12 @@ cudaError_t launch_bits(const WeightTiles& w, const TokenTiles& x, const LinearO
                         BlockShape shape, cudaStream_t stream) {
   const int blocks = tiles_of(x.m * x.bits, 8);
   if (blocks == 1) {
-    if (w.planes == 2) {
-      if (shape.depth <= 2) return start<2, 1, 2>(w, x, output, shape, stream);
-      return shape.depth <= 4 ? start<2, 1, 4>(w, x, output, shape, stream)
-                              : start<2, 1, 6>(w, x, output, shape, stream);
-    }
+    if (w.planes == 2) return start<2, 1, 4>(w, x, output, shape, stream);
     if (w.planes == 3) {
       return shape.depth <= 2 ? start<3, 1, 2>(w, x, output, shape, stream)
                               : start<3, 1, 4>(w, x, output, shape, stream);
     }
-    if (w.planes == 4) {
-      return shape.depth <= 2 ? start<4, 1, 2>(w, x, output, shape, stream)
-                              : start<4, 1, 3>(w, x, output, shape, stream);
-    }
+    if (w.planes == 4) return start<4, 1, 3>(w, x, output, shape, stream);
     return start<0, 1, 8>(w, x, output, shape, stream);
   }
   return blocks == 2 ? start<0, 2, 6>(w, x, output, shape, stream)
@@ -285,10 +278,11 @@ cudaError_t launch_bits(const WeightTiles& w, const TokenTiles& x, const LinearO
 BlockShape bits_shape(const WeightTiles& w, const TokenTiles& x) {
   const int k_tiles = tiles_of(w.k, kTileDepth);
   const int n_tiles = tiles_of(w.n, kTileRows);
-  // Threads must be a multiple of 64 (a thread finishes the same rows in each turn).
-  if (w.planes == 2 && tiles_of(x.m * x.bits, 8) == 1)
-    return {k_tiles <= 8 ? 2 : k_tiles <= 16 ? 4 : 8, k_tiles > 32 && n_tiles <= 264 ? 6 : 4};
-  return {k_tiles <= 4 ? 2 : k_tiles <= 8 ? 4 : 8, 2};
+  const int depth = w.planes == 3 && k_tiles <= 16 ? 2 : 4;
+  const int useful = k_tiles <= 4 ? 2 : k_tiles <= 8 ? 4 : 8;
+  if (tiles_of(x.m * x.bits, 8) > 1 || w.planes < 2 || w.planes > 4) return {useful, depth};
+  const int warps = one_wave_warps(n_tiles, w.planes == 4 ? 2 : 3);
+  return {warps < useful ? warps : useful, depth};
 }
 
 }  // namespace abq::runtime::cuda

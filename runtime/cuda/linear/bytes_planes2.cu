@@ -1,3 +1,4 @@
+#include "runtime/cuda/linear/bytes_few.cuh"
 #include "runtime/cuda/linear/bytes_kernel.cuh"
 #include "runtime/cuda/linear/bytes_launchers.h"
 
@@ -6,7 +7,9 @@ namespace abq::runtime::cuda {
 cudaError_t launch_bytes_planes2(const WeightTiles& w, const TokenTiles& x,
                                  const LinearOutput& output, BlockShape shape,
                                  cudaStream_t stream) {
-  return launch_unit<PlaneUnit<2>, 2, 4>(w, x, output, shape, stream);
+  if (few_fits(w, x, shape.tiles))
+    return launch_few<PlaneItem<2>, 4, 3>(w, x, output, shape, stream);
+  return launch_unit<PlaneUnit<2>, 2>(w, x, output, shape, stream);
 }
 
 }  // namespace abq::runtime::cuda

@@ -2,19 +2,27 @@
 #include <algorithm>
 
 #include "runtime/cuda/linear/base5_tiles.h"
+#include "runtime/cuda/linear/bytes_few.h"
 #include "runtime/cuda/linear/bytes_launchers.h"
 
 namespace abq::runtime::cuda {
 
 BlockShape bytes_shape(const WeightTiles& w, const TokenTiles& x) {
   const int k_tiles = tiles_of(w.k, kTileDepth);
+  const int n_tiles = tiles_of(w.n, kTileRows);
+  BlockShape shape;
+  if (x.m > 2) {
+    // Each block copies the codes of its tokens: two blocks a multiprocessor.
+    shape.tiles = std::max(1, std::min(8, tiles_of(n_tiles, 2 * 132)));
+  } else {
+    shape.tiles = std::max(1, std::min(4, tiles_of(n_tiles, 6 * 132)));
+    shape.warps = std::max(4, one_wave_warps(tiles_of(n_tiles, shape.tiles), 3));
+  }
+  if (!few_fits(w, x, shape.tiles)) shape = {};
   const bool base5 = w.encoding == TileEncoding::kBase5;
-  const int units = base5 ? base5_units(k_tiles) : k_tiles;
-  // An even number of warps: threads come in 64s, so that each finishes the same rows.
-  const int warps = std::clamp(units + units % 2, 2, kMaxWarps);
-  const bool deep = x.m <= 8 && units > 2 * warps;
-  if (base5) return {warps, units > warps && tiles_of(w.n, kTileRows) <= 264 ? 2 : 1};
-  return {warps, deep ? 4 : 2};
+  const int units = (base5 ? base5_units(k_tiles) : k_tiles) * shape.tiles;
+  shape.warps = std::clamp(units + units % 2, 2, shape.warps);
+  return shape;
 }
 
 cudaError_t launch_bytes(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,

@@ -10,15 +10,26 @@
 
 namespace abq::runtime::cuda {
 
-// Warps of a block share K; each lane has `depth` k-tiles (units of base 5) under way.
+// Warps of a block share K.
 struct BlockShape {
-  int warps = 8;  // bits: 1..8, bytes: 2, 4, 6 or 8
-  int depth = 2;  // the next instance that exists serves
+  int warps = 8;  // 2, 4, 6 or 8: threads come in 64s, so that each finishes the same rows
+  int depth = 2;  // bits: k-tiles of a lane under way; the next instance that exists serves
+  int tiles = 1;  // bytes, up to 8 tokens: tiles of 16 rows of a block
 };
 
 inline constexpr int kMaxWarps = 8;
 inline constexpr int kMaxBitColumns = 32;       // of m * activation bits
 inline constexpr int kMaxGroupedBitTokens = 4;  // with groups
+
+// Warps of a block: as many as let all blocks run at once, where `blocks` of 8 warps fit into the
+// registers of a multiprocessor.
+constexpr int one_wave_warps(int64_t all_blocks, int blocks) {
+  constexpr int kMultiprocessors = 132;
+  int warps = kMaxWarps;
+  while (warps > 2 && all_blocks > kMultiprocessors * blocks * (kMaxWarps / warps))
+    warps /= 2;
+  return warps;
+}
 
 BlockShape bits_shape(const WeightTiles& w, const TokenTiles& x);
 BlockShape bytes_shape(const WeightTiles& w, const TokenTiles& x);
@@ -31,7 +42,8 @@ cudaError_t launch_bytes(const WeightTiles& w, const TokenTiles& x, const Linear
                          BlockShape shape, cudaStream_t stream);
 
 // Reads `bytes` (a multiple of 16) once and nothing else: the time that no kernel can beat.
+// `overlap`: like all kernels here, may start before the kernel ahead of it ends.
 cudaError_t launch_read_floor(const void* data, int64_t bytes, uint32_t* sink, int blocks,
-                              cudaStream_t stream);
+                              bool overlap, cudaStream_t stream);
 
 }  // namespace abq::runtime::cuda

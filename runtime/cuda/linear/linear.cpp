@@ -3,6 +3,7 @@
 
 #include "quant/gemm_variants.h"
 #include "runtime/cuda/cuda_status.h"
+#include "runtime/cuda/half/half_linear.h"
 #include "runtime/cuda/linear/launchers.h"
 #include "runtime/cuda/linear_kernels.h"
 #include "runtime/cuda/wgmma/wgmma_linear.h"
@@ -89,8 +90,9 @@ Status can_run(LinearKernel kernel, const LinearProblem& problem) {
       return check_bytes_wgmma(problem);
     case LinearKernel::kBitsWgmma:
       return check_bits_wgmma(problem);
-    case LinearKernel::kBytes:
     case LinearKernel::kHalf:
+      return check_half(problem);
+    case LinearKernel::kBytes:
       return {};
   }
   return internal_error("linear kernel number {}", static_cast<int>(kernel));

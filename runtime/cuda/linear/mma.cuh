@@ -14,6 +14,18 @@ __device__ __forceinline__ uint4 load_streaming(const uint4* address) {
   return value;
 }
 
+// 16 bytes to shared memory, without a register on the way.
+__device__ __forceinline__ void copy_async(uint32_t* shared, const uint4* address) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+               :
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(shared))), "l"(address)
+               : "memory");
+}
+// All copies of this thread are there; other threads see them behind a barrier.
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_all;" ::: "memory");
+}
+
 // sums[16, 8] += popcount(a[16, 256] AND b[256, 8]); lane 4 g + t holds sums of rows g (0, 1) and
 // g + 8 (2, 3), columns 2 t and 2 t + 1.
 __device__ __forceinline__ void bit_mma(int32_t (&sums)[4], const uint4& a, const uint2& b) {

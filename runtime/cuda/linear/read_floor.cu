@@ -35,9 +35,12 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 cudaError_t launch_read_floor(const void* data, int64_t bytes, uint32_t* sink, int blocks,
-                              cudaStream_t stream) {
-  return launch(read_kernel, LaunchShape{dim3(static_cast<unsigned>(blocks)), dim3(kThreads)},
-                stream, static_cast<const uint4*>(data), bytes / 16, sink);
+                              bool overlap, cudaStream_t stream) {
+  const LaunchShape shape{dim3(static_cast<unsigned>(blocks)), dim3(kThreads)};
+  const auto* const words = static_cast<const uint4*>(data);
+  if (overlap) return launch(read_kernel, shape, stream, words, bytes / 16, sink);
+  read_kernel<<<shape.grid, shape.block, 0, stream>>>(words, bytes / 16, sink);
+  return cudaGetLastError();
 }
 
 }  // namespace abq::runtime::cuda

@@ -249,25 +249,37 @@ TEST_CASE("every block shape gives the same sums") {
   for (const WeightSpec& spec : {WeightSpec{2, false, 0, false}, WeightSpec{3, false, 0, false},
                                  WeightSpec{4, false, 0, false}, WeightSpec{6, false, 0, false},
                                  WeightSpec{2, true, 0, false}})
-    for (const int64_t k : {200, 4096}) {
-      LinearCase linear(spec, {56}, false, 8, 1, k);
-      for (const int warps : {2, 4, 6, 8})
-        for (const int depth : {1, 2, 4, 6}) {
-          const BlockShape shape{warps, depth};
-          const std::string name = fmt::format("{} warps, depth {}", warps, depth);
-          const auto start = [&](auto launcher) {
-            return [&, launcher](const LinearOutput& output) {
-              const cudaError_t error =
-                  launcher(linear.tiles(), linear.tokens(), output, shape, nullptr);
-              return error == cudaSuccess ? Status()
-                                          : device_error("{}", cudaGetErrorString(error));
-            };
-          };
-          linear.check("cuda.bytes of " + name, start(launch_bytes));
-          if (linear.tiles().encoding == TileEncoding::kPlanes)
-            linear.check("cuda.bits of " + name, start(launch_bits));
+    for (const int64_t k : {200, 1536, 4096})
+      for (const int64_t m : {1, 6}) {
+        LinearCase linear(spec, {88}, false, 8, m, k);
+        const auto check = [&](const char* kernel, auto launcher, const BlockShape& shape) {
+          linear.check(fmt::format("{} of {} warps, depth {}, {} tiles", kernel, shape.warps,
+                                   shape.depth, shape.tiles),
+                       [&](const LinearOutput& output) {
+                         const cudaError_t error =
+                             launcher(linear.tiles(), linear.tokens(), output, shape, nullptr);
+                         return error == cudaSuccess
+                                    ? Status()
+                                    : device_error("{}", cudaGetErrorString(error));
+                       });
+        };
+        for (const int warps : {2, 4, 6, 8}) {
+          for (const int tiles : {1, 4, 5})
+            check("cuda.bytes", launch_bytes, {warps, 2, tiles});
+          if (linear.tiles().encoding != TileEncoding::kPlanes || m > 1) continue;
+          for (const int depth : {2, 4})
+            check("cuda.bits", launch_bits, {warps, depth, 1});
         }
-    }
+      }
+}
+
+TEST_CASE("codes that just fit shared memory, and more, give the reference's sums") {
+  // 8 rows of 12,288 codes are 96 KiB; 255 * 255 * 33,025 is the last sum that fits int32.
+  for (const WeightSpec& spec : {WeightSpec{2, false, 0, false}, WeightSpec{2, true, 0, false}})
+    for (const int64_t k : {11520, 12288, 12800})
+      check_shape({spec, 8, 8, 40, k});
+  for (const int64_t k : {33025, 33026, 65536, 65537})
+    check_shape({{8, false, 0, false}, 8, 1, 24, k});
 }
 
 TEST_CASE("sums beyond int32 are exact") {

@@ -36,7 +36,7 @@ double time_us(const Launch& launch) {
   REQUIRE(cudaStreamEndCapture(stream, &graph) == cudaSuccess);
   REQUIRE(cudaGraphInstantiate(&replay, graph, 0) == cudaSuccess);
   std::vector<float> times;
-  for (int i = 0; i < 9; ++i) {
+  for (int i = 0; i < 7; ++i) {
     (void)cudaEventRecord(begin, stream);
     (void)cudaGraphLaunch(replay, stream);
     (void)cudaEventRecord(end, stream);
@@ -72,19 +72,33 @@ struct Rotation {
   }
 };
 
-double floor_us(const Rotation& weights, uint32_t* sink) {
+// Of the best grid; `overlap`: launches may start before the one ahead of them ends.
+double floor_us(const Rotation& weights, uint32_t* sink, bool overlap) {
   double best = 1e9;
-  for (const int blocks : {132, 264, 396, 528, 792, 1056}) {
-    best = std::min(best, time_us([&](int turn, cudaStream_t stream) {
-                      const WeightTiles& w = weights.at(turn);
-                      return launch_read_floor(w.tiles, w.tile_bytes, sink, blocks, stream);
-                    }));
+  for (const int blocks : {132, 264, 528, 1056}) {
+    best =
+        std::min(best, time_us([&](int turn, cudaStream_t stream) {
+                   const WeightTiles& w = weights.at(turn);
+                   return launch_read_floor(w.tiles, w.tile_bytes, sink, blocks, overlap, stream);
+                 }));
   }
   return best;
 }
 
-// The chosen kernel, then each block shape.
-void print_times(const Rotation& weights, int bits, int m, double floor) {
+// Block shapes beside the chosen one: at most 6.
+struct Alternatives {
+  std::vector<BlockShape> bits;
+  std::vector<BlockShape> bytes;
+};
+Alternatives alternatives(const WeightTiles& w, int m) {
+  if (m > 1) return {{}, {{8, 2, 1}, {4, 2, 1}, {8, 2, 2}, {8, 2, 3}, {4, 2, 2}, {8, 2, 6}}};
+  if (w.encoding == TileEncoding::kBase5)
+    return {{}, {{8, 2, 1}, {4, 2, 1}, {2, 2, 1}, {8, 2, 2}, {4, 2, 2}, {8, 2, 6}}};
+  return {{{8, 4, 1}, {4, 4, 1}, {2, 4, 1}, {w.planes == 3 ? 4 : 6, 2, 1}}, {{8, 2, 1}, {4, 2, 1}}};
+}
+
+// The chosen kernel, then other block shapes (warps x depth of bits, warps x tiles of bytes).
+void print_times(const char* scheme, const Rotation& weights, int bits, int m, double floor) {
   const WeightTiles& first = weights.at(0);
   DeviceTokens tokens{HostTokens(random_tokens(bits, m, first.k, 5))};
   const TokenTiles x = tokens.view();
@@ -95,26 +109,28 @@ void print_times(const Rotation& weights, int bits, int m, double floor) {
   const LinearProblem problem{first.planes, first.encoding, first.group_size, bits, m,
                               first.n,      first.k};
   const LinearKernel chosen = choose_kernel(problem);
+  const BlockShape shape =
+      chosen == LinearKernel::kBits ? bits_shape(first, x) : bytes_shape(first, x);
   const double us = time_us([&](int turn, cudaStream_t stream) {
     return run_linear(chosen, weights.at(turn), x, output, Workspace{}, stream).ok()
                ? cudaSuccess
                : cudaErrorUnknown;
   });
-  std::printf("  a%d M=%-2d %-10s %6.2f us  %.2f of the floor |", bits, m,
-              std::string(linear_kernel_name(chosen)).c_str(), us, us / floor);
-  for (const LinearKernel kernel : {LinearKernel::kBits, LinearKernel::kBytes}) {
-    if (!can_run(kernel, problem).ok()) continue;
-    const bool is_bits = kernel == LinearKernel::kBits;
-    std::printf(" %s", is_bits ? "bits" : "bytes");
-    for (const int warps : {2, 4, 6, 8})
-      for (const int depth : {1, 2, 4, 6}) {
-        if (is_bits ? warps == 6 || depth == 1 : depth == 6) continue;
-        const auto launcher = is_bits ? launch_bits : launch_bytes;
-        std::printf(" %dx%d %.2f", warps, depth, time_us([&](int turn, cudaStream_t stream) {
-                      return launcher(weights.at(turn), x, output, {warps, depth}, stream);
-                    }));
-      }
-  }
+  std::printf("%-3s a%d M=%d %-10s %dx%d %.2f us %.2fx |", scheme, bits, m,
+              std::string(linear_kernel_name(chosen)).c_str(), shape.warps,
+              chosen == LinearKernel::kBits ? shape.depth : shape.tiles, us, us / floor);
+  const auto print = [&](const char* kernel, auto launcher, const std::vector<BlockShape>& shapes,
+                         bool tiles) {
+    if (!shapes.empty()) std::printf(" %s", kernel);
+    for (const BlockShape& other : shapes)
+      std::printf(" %dx%d %.2f", other.warps, tiles ? other.tiles : other.depth,
+                  time_us([&](int turn, cudaStream_t stream) {
+                    return launcher(weights.at(turn), x, output, other, stream);
+                  }));
+  };
+  const Alternatives others = alternatives(first, m);
+  print("bits", launch_bits, others.bits, false);
+  print("bytes", launch_bytes, others.bytes, true);
   std::printf("\n");
   std::fflush(stdout);
 }
@@ -141,13 +157,14 @@ TEST_CASE("times of decode linears are printed on demand") {
   for (const Size size : {Size{4096, 4096}, Size{11008, 4096}, Size{4096, 11008}})
     for (const Scheme& scheme : schemes) {
       const Rotation weights(scheme.spec, size.n, size.k);
-      const double floor = floor_us(weights, sink.data());
-      std::printf("%s N=%ld K=%ld: %.2f MiB, floor %.2f us\n", scheme.name,
-                  static_cast<long>(size.n), static_cast<long>(size.k),
-                  static_cast<double>(weights.at(0).tile_bytes) / (1 << 20), floor);
+      const double floor = floor_us(weights, sink.data(), true);
+      std::printf("N=%ld K=%ld, %.2f MiB: floor %.2f us, %.2f plain\n", static_cast<long>(size.n),
+                  static_cast<long>(size.k),
+                  static_cast<double>(weights.at(0).tile_bytes) / (1 << 20), floor,
+                  floor_us(weights, sink.data(), false));
       for (const int bits : scheme.bits)
         for (const int m : {1, 8})
-          print_times(weights, bits, m, floor);
+          print_times(scheme.name, weights, bits, m, floor);
     }
 }
 
