@@ -4,6 +4,11 @@
 // New keys and values are rotated, quantized as docs/quantization.md says (per token and head) and
 // written to the cache; attention reads them from there. Results do not depend on how a prompt is
 // cut into chunks, up to rounding.
+//
+// The array of sequences is written by copies alone, never by a kernel, and one copy at least lies
+// between the launches of two tokens of a sequence. A copy and a kernel behind it do not overlap,
+// so the states and the cached tokens before their positions are complete when decode_attention()'s
+// kernels start, even before the kernel ahead of them has finished.
 #pragma once
 
 #include <cuda_runtime_api.h>

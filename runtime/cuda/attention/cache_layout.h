@@ -114,10 +114,13 @@ ABQ_INDEX int most_splits(int kv_heads) {
 ABQ_INDEX SplitPlan plan_splits(int64_t position, int64_t window, int kv_heads) {
   const int64_t end = position + 1;
   const int64_t begin = window > 0 && end > window ? end - window : 0;
-  const int64_t unit = static_cast<int64_t>(kSplitTokens) * most_splits(kv_heads);
-  const int64_t part = (end - begin + unit - 1) / unit * kSplitTokens;
-  return {static_cast<int>(begin), static_cast<int>(end), static_cast<int>(part),
-          static_cast<int>((end - begin + part - 1) / part)};
+  // In 32 bits: kernels wait for these divisions.
+  const uint32_t units = (static_cast<uint32_t>(end - begin) + kSplitTokens - 1) / kSplitTokens;
+  const uint32_t most = static_cast<uint32_t>(most_splits(kv_heads));
+  const uint32_t part_units = (units + most - 1) / most;
+  return {static_cast<int>(begin), static_cast<int>(end),
+          static_cast<int>(part_units * kSplitTokens),
+          static_cast<int>((units + part_units - 1) / part_units)};
 }
 // Most parts of any position below `max_tokens`.
 ABQ_INDEX int split_bound(int64_t max_tokens, int64_t window, int kv_heads) {

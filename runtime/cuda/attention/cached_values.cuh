@@ -11,6 +11,14 @@
 
 namespace abq::runtime::cuda {
 
+__device__ __forceinline__ SequenceState load_sequence(const SequenceState* from) {
+  const uint64_t cache = load_now(&from->cache);
+  const uint64_t capacity = load_now(&from->capacity);
+  const uint64_t position = load_now(&from->position);
+  return {reinterpret_cast<std::byte*>(cache), static_cast<int64_t>(capacity),
+          static_cast<int64_t>(position)};
+}
+
 // One kv head of one sequence's cache.
 struct CacheRows {
   std::byte* rows;

@@ -14,25 +14,6 @@ int cluster_size(int tiles) {
   return size;
 }
 
-cudaError_t launch_cluster(void (*kernel)(const CombineArguments), const LaunchShape& shape,
-                           unsigned cluster, cudaStream_t stream, const CombineArguments& args) {
-  cudaLaunchConfig_t config{};
-  config.gridDim = shape.grid;
-  config.blockDim = shape.block;
-  config.dynamicSmemBytes = shape.shared_bytes;
-  config.stream = stream;
-  cudaLaunchAttribute attributes[2]{};
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim.x = cluster;
-  attributes[1].val.clusterDim.y = 1;
-  attributes[1].val.clusterDim.z = 1;
-  config.attrs = attributes;
-  config.numAttrs = launches_overlap() ? 2 : 0;
-  return cudaLaunchKernelEx(&config, kernel, args);
-}
-
 }  // namespace
 
 cudaError_t launch_decode_combine(const DecodeLaunch& call, cudaStream_t stream) {
@@ -56,15 +37,14 @@ cudaError_t launch_decode_combine(const DecodeLaunch& call, cudaStream_t stream)
   if (call.tokens != nullptr) args.tokens = *call.tokens;
   args.block_tiles = tiles_of(tiles, cluster);
 
-  auto* const kernel = layer.head_dim % 4 == 0 ? decode_combine<4> : decode_combine<2>;
   const unsigned shared_bytes =
       static_cast<unsigned>(sizeof(CombineShared)) +
       static_cast<unsigned>(args.block_tiles) * kTileDepth * static_cast<unsigned>(sizeof(float));
-  if (const cudaError_t error = allow_shared(kernel, shared_bytes); error != cudaSuccess)
+  if (const cudaError_t error = allow_shared(decode_combine, shared_bytes); error != cudaSuccess)
     return error;
   const dim3 grid(static_cast<unsigned>(cluster), static_cast<unsigned>(call.m));
-  return launch_cluster(kernel, {grid, dim3(kCombineThreads), shared_bytes},
-                        static_cast<unsigned>(cluster), stream, args);
+  return launch_clusters(decode_combine, {grid, dim3(kCombineThreads), shared_bytes}, cluster,
+                         stream, args);
 }
 
 }  // namespace abq::runtime::cuda

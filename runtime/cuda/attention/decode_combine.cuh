@@ -3,6 +3,7 @@
 #pragma once
 
 #include "runtime/cuda/attention/attention_arguments.h"
+#include "runtime/cuda/attention/cache_layout.h"
 #include "runtime/cuda/attention/token_tiles.cuh"
 
 namespace abq::runtime::cuda {
@@ -27,36 +28,46 @@ struct CombineArguments {
   int block_tiles;  // tiles of 256 columns that a block takes
 };
 
-struct CombineShared {
-  float2 warp_ranges[kCombineThreads / 32];
-  uint32_t cluster_ranges[kMaxCluster][2];  // low, high
-  uint32_t cluster_sums[kMaxCluster];
-  int warp_sums[kCombineThreads / 32];
+inline constexpr int kCombineWarps = kCombineThreads / 32;
+inline constexpr int kCombineColumns = 2;  // neighbours that a thread adds up
+inline constexpr int kCombineStep = kCombineThreads * kCombineColumns;
+
+// What the warps of a cluster tell each other: warp w of block r at r * kCombineWarps + w.
+struct alignas(16) CombineShared {
+  uint64_t ranges[kMaxCluster * kCombineWarps];  // bits of high, above them those of -low
+  uint32_t sums[kMaxCluster * kCombineWarps];    // of codes, in block 0
+  ByteCounter ranges_here;
+  ByteCounter sums_here;
 };
 
-// kColumns neighbours of one head, over all parts.
-template <int kColumns>
-__device__ __forceinline__ void add_parts(const CombineArguments& args, int parts, int64_t at,
-                                          int d, float (&result)[kColumns]) {
+// Two neighbouring columns of a head in its first part.
+struct PartColumns {
+  const float2* sums;   // of the parts
+  const float* values;  // those of the next part are `padded` floats on
+};
+__device__ __forceinline__ PartColumns part_columns(const CombineArguments& args, int token,
+                                                    int column) {
+  const int head = min(column / args.head_dim, args.heads - 1);
+  const int d = column - head * args.head_dim;
+  const int64_t at = (static_cast<int64_t>(token) * args.heads + head) * args.part_stride;
+  return {args.part_sums + at, args.parts + at * args.padded + d};
+}
+
+__device__ __forceinline__ float2 add_parts(const PartColumns& at, int parts, int padded) {
   constexpr int kBatch = 8;  // loads in flight
   float top = -INFINITY;
   float sum = 0.0f;
-  float total[kColumns] = {};
+  float2 total = make_float2(0.0f, 0.0f);
   for (int first = 0; first < parts; first += kBatch) {
     float2 sums[kBatch];
-    float values[kBatch][kColumns];
+    float2 values[kBatch];
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
-      const int64_t part = at + min(first + i, parts - 1);
-      sums[i] = __ldcg(args.part_sums + part);
-      const float* const from = args.parts + part * args.padded + d;
-      if constexpr (kColumns == 4) {
-        const float4 v = __ldcg(reinterpret_cast<const float4*>(from));
-        values[i][0] = v.x, values[i][1] = v.y, values[i][2] = v.z, values[i][3] = v.w;
-      } else {
-        const float2 v = __ldcg(reinterpret_cast<const float2*>(from));
-        values[i][0] = v.x, values[i][1] = v.y;
-      }
+      sums[i] = make_float2(-INFINITY, 0.0f);
+      values[i] = make_float2(0.0f, 0.0f);
+      if (first + i >= parts) continue;
+      sums[i] = __ldcg(at.sums + first + i);
+      values[i] = __ldcg(reinterpret_cast<const float2*>(at.values + (first + i) * padded));
     }
     float new_top = top;
 #pragma unroll
@@ -64,128 +75,146 @@ __device__ __forceinline__ void add_parts(const CombineArguments& args, int part
       new_top = fmaxf(new_top, sums[i].x);
     const float old = power_of_two(top - new_top);
     sum *= old;
-#pragma unroll
-    for (int c = 0; c < kColumns; ++c)
-      total[c] *= old;
+    total.x *= old;
+    total.y *= old;
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
-      const float factor = first + i < parts ? power_of_two(sums[i].x - new_top) : 0.0f;
+      const float factor = power_of_two(sums[i].x - new_top);
       sum += factor * sums[i].y;
-#pragma unroll
-      for (int c = 0; c < kColumns; ++c)
-        total[c] += factor * values[i][c];
+      total.x += factor * values[i].x;
+      total.y += factor * values[i].y;
     }
     top = new_top;
   }
-#pragma unroll
-  for (int c = 0; c < kColumns; ++c)
-    result[c] = total[c] / sum;
+  const float inverse = 1.0f / sum;
+  return make_float2(total.x * inverse, total.y * inverse);
 }
 
-// Range of the whole token: of this thread's values, the block's, the cluster's.
-__device__ __forceinline__ float2 token_range(float low, float high, CombineShared& shared,
-                                              int rank, int ranks) {
-  const int thread = static_cast<int>(threadIdx.x);
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) {
-    low = fminf(low, __shfl_xor_sync(kAllLanes, low, step));
-    high = fmaxf(high, __shfl_xor_sync(kAllLanes, high, step));
-  }
-  if (thread % 32 == 0) shared.warp_ranges[thread / 32] = make_float2(low, high);
-  __syncwarp();
-  cluster_wait();  // for the start of all blocks: their shared memory exists
-  __syncthreads();
-  if (thread < ranks) {
-    for (int w = 0; w < kCombineThreads / 32; ++w) {
-      low = fminf(low, shared.warp_ranges[w].x);
-      high = fmaxf(high, shared.warp_ranges[w].y);
+// The grid of the whole token, whose range lies scattered over the warps of a cluster. Also a
+// barrier of the block.
+__device__ __forceinline__ TokenGrid cluster_grid(float high, float minus_low, float max_code,
+                                                  CombineShared& shared, int rank, int ranks) {
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const uint64_t own_high = __reduce_max_sync(kAllLanes, __float_as_uint(high));
+  const uint64_t own_low = __reduce_max_sync(kAllLanes, __float_as_uint(minus_low));
+  uint64_t* const entry = &shared.ranges[rank * kCombineWarps + warp];
+  if (ranks > 1) {
+    if (lane < ranks) {
+      store_counted(in_block(entry, lane), own_high | own_low << 32,
+                    in_block(&shared.ranges_here, lane));
     }
-    cluster_store(&shared.cluster_ranges[rank][0], static_cast<unsigned>(thread),
-                  __float_as_uint(low));
-    cluster_store(&shared.cluster_ranges[rank][1], static_cast<unsigned>(thread),
-                  __float_as_uint(high));
+  } else if (lane == 0) {
+    *entry = own_high | own_low << 32;
   }
-  __syncthreads();  // alone where there are no clusters
-  cluster_arrive();
-  cluster_wait();
-  low = 0.0f;
-  high = 0.0f;
-  for (int r = 0; r < ranks; ++r) {
-    low = fminf(low, __uint_as_float(shared.cluster_ranges[r][0]));
-    high = fmaxf(high, __uint_as_float(shared.cluster_ranges[r][1]));
+  __syncthreads();
+  if (ranks > 1) shared.ranges_here.wait();
+  uint32_t highs = 0;
+  uint32_t lows = 0;
+#pragma unroll
+  for (int n = 0; n < kMaxCluster * kCombineWarps / 32; ++n) {
+    const int i = lane + 32 * n;
+    const uint64_t range = i < ranks * kCombineWarps ? shared.ranges[i] : 0;
+    highs = max(highs, static_cast<uint32_t>(range));
+    lows = max(lows, static_cast<uint32_t>(range >> 32));
   }
-  return make_float2(low, high);
+  return token_grid(__uint_as_float(__reduce_max_sync(kAllLanes, highs)),
+                    __uint_as_float(__reduce_max_sync(kAllLanes, lows)), max_code);
+}
+
+// The sum over the threads of a cluster, in the first warp of block 0.
+__device__ __forceinline__ uint32_t cluster_sum(uint32_t own, CombineShared& shared, int rank,
+                                                int ranks) {
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  own = __reduce_add_sync(kAllLanes, own);
+  uint32_t* const entry = &shared.sums[rank * kCombineWarps + warp];
+  if (ranks > 1) {
+    if (lane == 0) store_counted(in_block(entry, 0), own, in_block(&shared.sums_here, 0));
+  } else {
+    if (lane == 0) *entry = own;
+    __syncthreads();
+  }
+  if (rank > 0 || warp > 0) return 0;
+  if (ranks > 1) shared.sums_here.wait();
+  uint32_t total = 0;
+#pragma unroll
+  for (int n = 0; n < kMaxCluster * kCombineWarps / 32; ++n) {
+    const int i = lane + 32 * n;
+    total += i < ranks * kCombineWarps ? shared.sums[i] : 0u;
+  }
+  return __reduce_add_sync(kAllLanes, total);
 }
 
 // Grid (blocks of a token = one cluster, tokens).
-template <int kColumns>
 __global__ void __launch_bounds__(kCombineThreads) decode_combine(const CombineArguments args) {
   CombineShared& shared = *reinterpret_cast<CombineShared*>(dynamic_shared());
   float* const values = reinterpret_cast<float*>(dynamic_shared() + sizeof(CombineShared));
   const int thread = static_cast<int>(threadIdx.x);
+  const int warp = warp_of_block();
+  const int lane = thread % 32;
   const int rank = static_cast<int>(blockIdx.x);
   const int ranks = static_cast<int>(gridDim.x);
   const int token = static_cast<int>(blockIdx.y);
   const int columns = args.heads * args.head_dim;
-  const int first_column = rank * args.block_tiles * kTileDepth;
+  const int block_columns = args.block_tiles * kTileDepth;
+  int column = rank * block_columns + thread * kCombineColumns;
 
-  cluster_arrive();
   release_next();
-  wait_for_previous();
-  const SplitPlan plan = plan_splits(args.sequences[token].position, args.window, args.kv_heads);
-  const int parts = min(plan.parts, args.part_stride);
-
-  float low = 0.0f;
-  float high = 0.0f;
-  for (int i = thread * kColumns; i < args.block_tiles * kTileDepth;
-       i += kCombineThreads * kColumns) {
-    const int column = first_column + i;
-    float result[kColumns] = {};
-    if (column < columns) {
-      const int head = column / args.head_dim;
-      const int64_t at = (static_cast<int64_t>(token) * args.heads + head) * args.part_stride;
-      add_parts(args, parts, at, column % args.head_dim, result);
+  if (ranks > 1) {
+    if (thread == 0) {
+      const uint32_t warps = static_cast<uint32_t>(ranks * kCombineWarps);
+      shared.ranges_here.expect(warps * 8);
+      shared.sums_here.expect(warps * 4);
     }
-#pragma unroll
-    for (int c = 0; c < kColumns; ++c) {
-      values[i + c] = result[c];
-      low = result[c] < low ? result[c] : low;
-      high = result[c] > high ? result[c] : high;
-      if (args.y != nullptr && column < columns)
-        args.y[token * args.y_stride + column + c] = result[c];
-    }
+    start_cluster();
   }
-  const float2 range = token_range(low, high, shared, rank, ranks);
+  // As in decode_split: what depends on no kernel of this step comes before the wait.
+  const int64_t position = static_cast<int64_t>(load_now(&args.sequences[token].position));
+  const int parts = min(plan_splits(position, args.window, args.kv_heads).parts, args.part_stride);
+  PartColumns at = part_columns(args, token, column);
+  prefetch(at.sums + parts - 1);
+  prefetch(at.values + (parts - 1) * args.padded);
+  wait_for_previous();
+
+  float high = 0.0f;
+  float minus_low = 0.0f;
+  for (int i = thread * kCombineColumns; i < block_columns; i += kCombineStep) {
+    float2 result = make_float2(0.0f, 0.0f);
+    if (column < columns) {
+      result = add_parts(at, parts, args.padded);
+      if (args.y != nullptr) {
+        float* const y = args.y + token * args.y_stride + column;
+        y[0] = result.x;
+        y[1] = result.y;
+      }
+    }
+    *reinterpret_cast<float2*>(values + i) = result;
+    // NaN does not move the range; a zero's sign, which would, is taken off.
+    high = fmaxf(high, fmaxf(result.x, result.y));
+    minus_low = fmaxf(minus_low, fmaxf(-result.x, -result.y));
+    column += kCombineStep;
+    at = part_columns(args, token, column);
+  }
   if (!args.quantized) return;
 
   const TokenTiles& tokens = args.tokens;
-  const compute::cuda::CodeGrid grid =
-      compute::cuda::asymmetric_grid(range.x, range.y, static_cast<float>((1 << tokens.bits) - 1));
-  int sum = 0;
-  for (int i = thread / 32; i < args.block_tiles; i += kCombineThreads / 32) {
+  const TokenGrid grid =
+      cluster_grid(fabsf(high), fabsf(minus_low), static_cast<float>((1 << tokens.bits) - 1),
+                   shared, rank, ranks);
+  uint32_t sum = 0;
+  for (int i = warp; i < args.block_tiles; i += kCombineWarps) {
     const int tile = rank * args.block_tiles + i;
     if (tile < tiles_of(tokens.k, kTileDepth))
-      sum += write_token_tile(tokens, token, tile, values + i * kTileDepth, grid, thread % 32);
+      sum += write_token_tile(tokens, token, tile, values + i * kTileDepth, grid, lane);
   }
-  if (thread % 32 == 0) shared.warp_sums[thread / 32] = sum;
-  __syncthreads();
-  if (thread == 0) {
-    int total = 0;
-    for (int w = 0; w < kCombineThreads / 32; ++w)
-      total += shared.warp_sums[w];
-    cluster_store(&shared.cluster_sums[rank], 0, static_cast<uint32_t>(total));
-  }
-  __syncwarp();
-  cluster_arrive();
-  cluster_wait();
   if (rank == 0 && thread == 0) {
-    uint32_t total = 0;
-    for (int r = 0; r < ranks; ++r)
-      total += shared.cluster_sums[r];
     tokens.scales[token] = grid.scale;
-    tokens.zeros[token] = static_cast<int32_t>(grid.zero);
-    if (tokens.sums != nullptr) tokens.sums[token] = static_cast<int32_t>(total);
+    tokens.zeros[token] = grid.zero;
   }
+  if (tokens.sums == nullptr) return;
+  const uint32_t total = cluster_sum(sum, shared, rank, ranks);
+  if (rank == 0 && thread == 0) tokens.sums[token] = static_cast<int32_t>(total);
 }
 
 }  // namespace abq::runtime::cuda

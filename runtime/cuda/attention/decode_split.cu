@@ -47,6 +47,7 @@ cudaError_t launch_decode_split(const DecodeLaunch& call, cudaStream_t stream) {
   args.sequences = call.sequences;
   args.layer_offset = call.layer_offset;
   args.score_scale = score_scale(layer.head_dim);
+  args.group = group;
   args.head_tiles = tiles_of(group, kDecodeHeads);
   args.part_stride = plan.part_stride;
   args.parts = reinterpret_cast<float*>(call.workspace);

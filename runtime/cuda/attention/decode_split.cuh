@@ -13,20 +13,25 @@ template <int kPadded, int kStored>
 __device__ __forceinline__ void write_part(const DecodeArguments& args,
                                            const DecodeShared<kPadded, kStored>& shared,
                                            int64_t first_head, int heads, int part) {
+#pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < heads * kPadded; i += 32 * kDecodeWarps) {
     const int head = i / kPadded;
     const int d = i % kPadded;
+    float2 sums[kDecodeWarps];
     float top = -INFINITY;
-    for (int w = 0; w < kDecodeWarps; ++w)
-      top = fmaxf(top, shared.sums[w][head].x);
+#pragma unroll
+    for (int w = 0; w < kDecodeWarps; ++w) {
+      sums[w] = shared.sums[w][head];
+      top = fmaxf(top, sums[w].x);
+    }
     float output = 0.0f;
     float sum = 0.0f;
+#pragma unroll
     for (int w = 0; w < kDecodeWarps; ++w) {
-      const float2 sums = shared.sums[w][head];
-      if (sums.x == -INFINITY) continue;  // a warp without tokens
-      const float factor = power_of_two(sums.x - top);
-      output += factor * shared.outputs[w][head][d];
-      sum += factor * sums.y;
+      const float factor = power_of_two(sums[w].x - top);
+      const float of_warp = shared.outputs[w][head][d];
+      output += sums[w].x == -INFINITY ? 0.0f : factor * of_warp;  // a warp without tokens
+      sum += factor * sums[w].y;
     }
     const int64_t at = (first_head + head) * args.part_stride + part;
     args.parts[at * kPadded + d] = output;
@@ -47,62 +52,62 @@ __global__ void __launch_bounds__(32 * kDecodeWarps, kDecodeBlocks<kPadded>)
   using Shared = DecodeShared<kPadded, kStored>;
   Shared& shared = *reinterpret_cast<Shared*>(dynamic_shared());
   const AttentionLayer& layer = args.layer;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  release_next();
+  // Sequences and the tokens before their positions are complete when the kernels of a step start
+  // (attention_kernels.h): what depends on nothing else comes before the wait.
+  const int64_t sequence_index = blockIdx.z;
+  const SequenceState sequence = load_sequence(args.sequences + sequence_index);
+  PairRotations<kPadded> rotations;
+  rotations.load(layer);
+  const int warp = warp_of_block();
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int kv_head = static_cast<int>(blockIdx.y) / args.head_tiles;
   const int head_tile = static_cast<int>(blockIdx.y) % args.head_tiles;
-  const int group = layer.heads / layer.kv_heads;
-  const int first_head = kv_head * group + head_tile * kDecodeHeads;
-  const int heads = min(kDecodeHeads, group - head_tile * kDecodeHeads);
-  const int64_t sequence_index = blockIdx.z;
+  const int first_head = kv_head * args.group + head_tile * kDecodeHeads;
+  const int heads = min(kDecodeHeads, args.group - head_tile * kDecodeHeads);
   const int part = static_cast<int>(blockIdx.x);
-
-  DecodeTask<kPadded> task_input;
-  task_input.load_constants(layer, warp, lane);
-  release_next();
-  wait_for_previous();
-  // Does not depend on the position, which takes a while to arrive.
-  task_input.load_row(args, warp, sequence_index, kv_head, first_head, heads, lane);
-  const SequenceState sequence = args.sequences[sequence_index];
   const SplitPlan plan = plan_splits(sequence.position, layer.window, layer.kv_heads);
-  if (part >= plan.parts) return;
   const int begin = plan.begin + part * plan.part;
+  if (begin >= plan.end) {
+    wait_for_previous();
+    return;
+  }
   const int end = min(plan.end, begin + plan.part);
   const bool holds_new = end == plan.end;
   const CacheLayout layout =
       cache_layout(layer.kv_heads, layer.head_dim, layer.kv_bits, sequence.capacity);
   const CacheHead cache = cache_head(sequence, args.layer_offset, layout, kv_head);
-
-  // The first tokens are under way while the queries are made.
   TokenTile<kPadded, kStored> tile;
   int first = begin + warp * kWarpTokens;
   if (first < end) {
     tile.load_keys(cache.keys, first, end, lane);
     tile.load_values(cache.values, first, end, lane);
   }
+  rotations.store(sequence.position, shared.rotations);
+  clear_unused_queries(heads, shared);
+  const int half = layer.head_dim / 2;
+  int task = holds_new ? warp : warp + 2;
+  const float* from = task_row(args, task, sequence_index, kv_head, first_head, heads);
+  __syncthreads();
+  wait_for_previous();
 
-  for (int task = warp; task < kDecodeHeads + 2; task += kDecodeWarps) {
-    if (task != warp) {
-      task_input.load_constants(layer, task, lane);
-      task_input.load_row(args, task, sequence_index, kv_head, first_head, heads, lane);
-    }
+  HeadRow<kPadded / 64> row = load_head<kPadded / 64>(from, half, lane);
+  while (task < heads + 2) {
+    if (task == 0 && layer.key_frequencies != nullptr)
+      rotate_head(row, shared.rotations[1], half, lane);
+    if (task >= 2 && layer.query_frequencies != nullptr)
+      rotate_head(row, shared.rotations[0], half, lane);
     if (task < 2) {
-      if (!holds_new) continue;
-      rotate_head(task_input.row, task_input.frequencies, sequence.position);
       const CacheRows rows = {task == 0 ? cache.keys.rows : cache.values.rows,
                               task == 0 ? cache.keys.params : cache.values.params};
-      prepare_token(layer, task_input.row, task, sequence.position, head_tile == 0, rows,
-                    shared.stage[warp], lane, shared);
-    } else if (task - 2 < heads) {
-      rotate_head(task_input.row, task_input.frequencies, sequence.position);
-      prepare_query(layer, task_input.row, task - 2, lane, shared);
+      prepare_token(layer, row, task, sequence.position, head_tile == 0, rows, shared.stage[warp],
+                    lane, shared);
     } else {
-      // Rows without a head must be finite, no more.
-      const int row = task - 2;
-      for (int i = lane; i < kPadded / 16 * 2 * 4; i += 32)
-        shared.queries[i / 8][i / 4 % 2][4 * row + i % 4] = make_uint2(0, 0);
-      if (lane == 0) shared.query_scales[row] = 0.0f;
+      prepare_query(layer, row, task - 2, lane, shared);
     }
+    task += kDecodeWarps;
+    from = task_row(args, task, sequence_index, kv_head, first_head, heads);
+    row = load_head<kPadded / 64>(from, half, lane);
   }
   __syncthreads();
 

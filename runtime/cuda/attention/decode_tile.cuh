@@ -127,7 +127,7 @@ __device__ __forceinline__ void dot_keys(const TokenTile<kPadded, kStored>& tile
                                          const uint2 (*queries)[2][32], int lane,
                                          float (&s)[2][2]) {
   constexpr int kPerWord = 16 / kStored;
-  float c[2][4] = {};
+  float c[2][2][4] = {};  // even and odd steps apart: each product waits for the one before
   __half2 offsets[2] = {};
   if constexpr (kStored < 16) {
 #pragma unroll
@@ -149,13 +149,13 @@ __device__ __forceinline__ void dot_keys(const TokenTile<kPadded, kStored>& tile
         const int pair = 2 * step + i;
         b[i] = code_pair<kStored>(tile.keys[r][pair / kPerWord], pair % kPerWord, offsets[r]);
       }
-      half_mma(c[r], a, b[0], b[1]);
+      half_mma(c[step % 2][r], a, b[0], b[1]);
     }
   }
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    s[r][0] = c[r][0] + c[r][2];
-    s[r][1] = c[r][1] + c[r][3];
+    s[r][0] = (c[0][r][0] + c[1][r][0]) + (c[0][r][2] + c[1][r][2]);
+    s[r][1] = (c[0][r][1] + c[1][r][1]) + (c[0][r][3] + c[1][r][3]);
   }
 }
 

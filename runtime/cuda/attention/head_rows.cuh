@@ -1,10 +1,10 @@
 // One head of one token in the registers of a warp: rotation and quantization.
 #pragma once
 
-#include "compute/cuda/quantizer_math.cuh"
 #include "runtime/cuda/attention/cache_layout.h"
 #include "runtime/cuda/attention/rotation.cuh"
 #include "runtime/cuda/attention/warp.cuh"
+#include "runtime/cuda/tokens/token_math.h"
 
 namespace abq::runtime::cuda {
 
@@ -60,31 +60,41 @@ __device__ __forceinline__ void rotate_head(HeadRow<kPairs>& row,
   }
 }
 
-// The grid of a token's head: every lane gets the same.
-template <int kPairs>
-__device__ __forceinline__ compute::cuda::CodeGrid head_grid(const HeadRow<kPairs>& row, int bits) {
-  float low = 0.0f;
-  float high = 0.0f;
-#pragma unroll
-  for (int i = 0; i < kPairs; ++i) {
-    low = row.low[i] < low ? row.low[i] : low;
-    low = row.high[i] < low ? row.high[i] : low;
-    high = row.low[i] > high ? row.low[i] : high;
-    high = row.high[i] > high ? row.high[i] : high;
-  }
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) {
-    const float other_low = __shfl_xor_sync(kAllLanes, low, step);
-    const float other_high = __shfl_xor_sync(kAllLanes, high, step);
-    low = other_low < low ? other_low : low;
-    high = other_high > high ? other_high : high;
-  }
-  return compute::cuda::asymmetric_grid(low, high, static_cast<float>((1 << bits) - 1));
+// The largest of numbers >= 0, whose bits are ordered as they are.
+__device__ __forceinline__ float warp_largest(float x) {
+  return __uint_as_float(__reduce_max_sync(kAllLanes, __float_as_uint(x)));
 }
 
-__device__ __forceinline__ float code_of(float x, const compute::cuda::CodeGrid& grid) {
+// The grid of a token's head: every lane gets the same. NaN does not move the range.
+template <int kPairs>
+__device__ __forceinline__ TokenGrid head_grid(const HeadRow<kPairs>& row, int bits) {
+  float high = 0.0f;
+  float minus_low = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kPairs; ++i) {
+    high = fmaxf(high, fmaxf(row.low[i], row.high[i]));
+    minus_low = fmaxf(minus_low, fmaxf(-row.low[i], -row.high[i]));
+  }
+  // Without the sign that a zero may have.
+  high = warp_largest(fabsf(high));
+  minus_low = warp_largest(fabsf(minus_low));
+  return token_grid(high, minus_low, static_cast<float>((1 << bits) - 1));
+}
+
+__device__ __forceinline__ float code_of(float x, const TokenGrid& grid) {
   using namespace compute::cuda;
-  return clamp_code(add_rn(round_half_even(divide_rn(x, grid.scale)), grid.zero), grid.max_code);
+  const float t = add_rn(quotient(multiply_rn(x, grid.divisor.factor), grid.divisor), kShift);
+  return subtract_rn(fminf(fmaxf(t, grid.first), grid.last), grid.first);
+}
+
+// Values become codes minus `zero`.
+template <int kPairs>
+__device__ __forceinline__ void to_codes(HeadRow<kPairs>& row, const TokenGrid& grid, float zero) {
+#pragma unroll
+  for (int i = 0; i < kPairs; ++i) {
+    row.low[i] = code_of(row.low[i], grid) - zero;
+    row.high[i] = code_of(row.high[i], grid) - zero;
+  }
 }
 
 // Calls place(d, value) for every element this lane holds of a row padded with zeros.
@@ -100,6 +110,7 @@ __device__ __forceinline__ void for_elements(const HeadRow<kPadded / 64>& row, i
       place(j + half, row.high[i]);
     }
   }
+#pragma unroll 1
   for (int d = head_dim + lane; d < kPadded; d += 32)
     place(d, 0.0f);
 }
@@ -111,17 +122,19 @@ __device__ __forceinline__ uint16_t half_bits(float x) {
 // Writes a row as the cache keeps it to `stage` (codes or float16, one each 16 bits) and returns
 // (scale, zero).
 template <int kPadded>
-__device__ __forceinline__ float2 encode_row(const HeadRow<kPadded / 64>& row, int head_dim,
-                                             int bits, uint16_t* stage, int lane) {
+__device__ __forceinline__ float2 encode_row(HeadRow<kPadded / 64> row, int head_dim, int bits,
+                                             uint16_t* stage, int lane) {
   if (bits > 8) {
     for_elements<kPadded>(row, head_dim, lane, [&](int d, float x) { stage[d] = half_bits(x); });
     return make_float2(1.0f, 0.0f);
   }
-  const compute::cuda::CodeGrid grid = head_grid(row, bits);
-  for_elements<kPadded>(row, head_dim, lane, [&](int d, float x) {
-    stage[d] = static_cast<uint16_t>(code_of(x, grid));
+  const TokenGrid grid = head_grid(row, bits);
+  to_codes(row, grid, 0.0f);
+  // Beyond the head's elements codes are arbitrary: queries are 0 there.
+  for_elements<kPadded>(row, head_dim, lane, [&](int d, float code) {
+    stage[d] = static_cast<uint16_t>(static_cast<int>(code));
   });
-  return make_float2(grid.scale, grid.zero);
+  return make_float2(grid.scale, static_cast<float>(grid.zero));
 }
 
 // Word `word` of the packed row.

@@ -56,10 +56,11 @@ __global__ void __launch_bounds__(32 * kPrepareWarps) prefill_prepare(const Prep
   if (is_query) {
     float scale = 1.0f;
     if (layer.query_bits <= 8) {
-      const compute::cuda::CodeGrid grid = head_grid(x, layer.query_bits);
+      const TokenGrid grid = head_grid(x, layer.query_bits);
+      const float zero = static_cast<float>(grid.zero);
       scale = grid.scale;
       for_elements<kPadded>(x, layer.head_dim, lane, [&](int d, float v) {
-        stage[d] = half_bits(d < layer.head_dim ? code_of(v, grid) - grid.zero : 0.0f);
+        stage[d] = half_bits(d < layer.head_dim ? code_of(v, grid) - zero : 0.0f);
       });
     } else {
       (void)encode_row<kPadded>(x, layer.head_dim, 16, stage, lane);

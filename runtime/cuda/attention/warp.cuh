@@ -7,13 +7,31 @@
 
 #include <cstdint>
 
-#include "runtime/cuda/launch.cuh"
+#include "runtime/cuda/tokens/cluster.cuh"
 
 #ifdef __CUDACC__
 
 namespace abq::runtime::cuda {
 
 constexpr unsigned kAllLanes = 0xffffffffu;
+
+// The same for all lanes, and the compiler knows.
+__device__ __forceinline__ int warp_of_block() {
+  return __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / 32, 0);
+}
+
+// Loads eight bytes here and now: the compiler would move a load to its first use, behind a branch.
+__device__ __forceinline__ uint64_t load_now(const void* address) {
+  uint64_t value;
+  asm volatile("ld.global.b64 %0, [%1];" : "=l"(value) : "l"(address));
+  return value;
+}
+
+// A hint to the second-level cache. Ahead of a wait it is of more use: the address is computed by
+// then, which the compiler would put off.
+__device__ __forceinline__ void prefetch(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address) : "memory");
+}
 
 __device__ __forceinline__ unsigned char* dynamic_shared() {
   extern __shared__ __align__(128) unsigned char memory[];
@@ -70,32 +88,6 @@ __device__ __forceinline__ float power_of_two(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
-}
-
-// Blocks of a cluster. Where there are none (below sm_90) a grid has one block where it would have
-// a cluster, and these do nothing.
-__device__ __forceinline__ void cluster_arrive() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-#endif
-}
-__device__ __forceinline__ void cluster_wait() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-#endif
-}
-// Stores to the same place in the shared memory of block `rank` of the cluster.
-__device__ __forceinline__ void cluster_store(uint32_t* shared, unsigned rank, uint32_t value) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile(
-      "{\n.reg .b32 remote;\nmapa.shared::cluster.u32 remote, %0, %1;\n"
-      "st.shared::cluster.u32 [remote], %2;\n}" ::"r"(shared_address(shared)),
-      "r"(rank), "r"(value)
-      : "memory");
-#else
-  (void)rank;
-  *shared = value;
-#endif
 }
 
 }  // namespace abq::runtime::cuda

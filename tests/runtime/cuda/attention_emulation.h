@@ -63,7 +63,6 @@ struct Fiber {
   std::vector<unsigned char> stack;
   Block* block = nullptr;
   int thread = 0;
-  int cluster_generation = 0;
   bool done = false;
 };
 
@@ -223,6 +222,20 @@ template <class T>
 T __shfl_sync(unsigned, T value, int from) {
   return emulation::shuffle(value, from % 32);
 }
+inline uint32_t __reduce_max_sync(unsigned, uint32_t value) {
+  const auto lanes = emulation::exchange(&value, 1);
+  uint32_t result = 0;
+  for (int i = 0; i < 32; ++i)
+    result = std::max(result, lanes[i][0]);
+  return result;
+}
+inline uint32_t __reduce_add_sync(unsigned, uint32_t value) {
+  const auto lanes = emulation::exchange(&value, 1);
+  uint32_t result = 0;
+  for (int i = 0; i < 32; ++i)
+    result += lanes[i][0];
+  return result;
+}
 template <class T>
 T __ldcg(const T* p) {
   return *p;
@@ -252,6 +265,16 @@ using std::min;
 
 constexpr unsigned kAllLanes = 0xffffffffu;
 
+inline int warp_of_block() {
+  return emulation::machine.current->thread / 32;
+}
+
+inline void prefetch(const void*) {}
+inline uint64_t load_now(const void* address) {
+  uint64_t value;
+  std::memcpy(&value, address, sizeof(value));
+  return value;
+}
 inline void wait_for_previous() {}
 inline void release_next() {}
 
@@ -319,25 +342,42 @@ inline float power_of_two(float x) {
   return std::exp2(x);
 }
 
-inline void cluster_arrive() {
+// runtime/cuda/tokens/cluster.cuh: a block's shared memory starts at its rank * 2^24.
+struct ByteCounter {
+  uint64_t barrier;  // bytes to come
+  void expect(uint32_t bytes) { barrier = bytes; }
+  void wait() const {
+    const volatile uint64_t& left = barrier;
+    emulation::wait_until([&left] { return left == 0; });
+  }
+};
+inline void start_cluster() {
   emulation::Machine& machine = emulation::machine;
-  machine.current->cluster_generation = machine.cluster_generation;
+  const int generation = machine.cluster_generation;
   if (++machine.cluster_arrived == static_cast<int>(machine.fibers.size())) {
     machine.cluster_arrived = 0;
     ++machine.cluster_generation;
   }
   machine.progress = true;
-}
-inline void cluster_wait() {
-  const emulation::Fiber& fiber = *emulation::machine.current;
   emulation::wait_until(
-      [&fiber] { return emulation::machine.cluster_generation != fiber.cluster_generation; });
+      [&machine, generation] { return machine.cluster_generation != generation; });
 }
-inline void cluster_store(uint32_t* shared, unsigned rank, uint32_t value) {
-  const ptrdiff_t offset = reinterpret_cast<unsigned char*>(shared) - dynamic_shared();
-  unsigned char* const memory = emulation::machine.blocks[rank]->memory.data();
+inline uint32_t in_block(const void* variable, int rank) {
+  const ptrdiff_t offset = static_cast<const unsigned char*>(variable) - dynamic_shared();
+  return static_cast<uint32_t>(rank) << 24 | static_cast<uint32_t>(offset);
+}
+inline unsigned char* cluster_memory(uint32_t address) {
+  unsigned char* const memory = emulation::machine.blocks[address >> 24]->memory.data();
   const auto aligned = (reinterpret_cast<uintptr_t>(memory) + 127) / 128 * 128;
-  std::memcpy(reinterpret_cast<unsigned char*>(aligned) + offset, &value, sizeof(value));
+  return reinterpret_cast<unsigned char*>(aligned) + (address & 0xffffffu);
+}
+template <class T>
+void store_counted(uint32_t address, T value, uint32_t counter) {
+  std::memcpy(cluster_memory(address), &value, sizeof(value));
+  uint64_t left;
+  std::memcpy(&left, cluster_memory(counter), sizeof(left));
+  left -= sizeof(value);
+  std::memcpy(cluster_memory(counter), &left, sizeof(left));
 }
 
 }  // namespace abq::runtime::cuda
