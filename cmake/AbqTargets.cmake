@@ -49,14 +49,12 @@ endfunction()
 # abq_interface_stamp(<variable> <headers>...): sets <variable> to a compile definition of that name
 # whose value changes with the version and with any of the headers.
 function(abq_interface_stamp variable)
-  set(hashes "")
+  set(hashes "${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}")
   foreach(header IN LISTS ARGN)
     get_filename_component(file "${CMAKE_CURRENT_SOURCE_DIR}/${header}" ABSOLUTE)
-    if(EXISTS "${file}")
-      file(SHA256 "${file}" hash)
-      string(APPEND hashes "${hash}")
-      set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${file}")
-    endif()
+    file(SHA256 "${file}" hash)  # an error where there is no such file
+    string(APPEND hashes "${hash}")
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${file}")
   endforeach()
   string(SHA256 hash "${hashes}")
   string(SUBSTRING "${hash}" 0 16 hash)

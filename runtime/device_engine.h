@@ -31,6 +31,7 @@ class DeviceSession {
   virtual int64_t memory_bytes() const = 0;  // of device memory
 };
 
+// Outlives its sessions.
 class DeviceEngine {
  public:
   virtual ~DeviceEngine() = default;
@@ -45,6 +46,9 @@ class DeviceEngine {
   virtual std::string_view description() const = 0;  // "NVIDIA H200, driver 13.0"
   virtual int64_t weight_bytes() const = 0;
   virtual int64_t activation_bytes() const = 0;  // shared by all sessions; grows with their chunks
+  // Times every kernel that can run the model's quantized linears, on the model's own weights. The
+  // engine itself goes on with the choices that its program came with.
+  virtual Result<Tuning> tune() = 0;
   // What runs step `step` for m tokens; steps that were fused name the kernel that does their work.
   virtual std::string kernel_name(int step, int64_t m) const = 0;
 };

@@ -46,7 +46,7 @@ class Session {
   virtual void reset() = 0;
   virtual int64_t position() const = 0;
   virtual int64_t capacity() const = 0;
-  // Bytes of KV cache and activation buffers.
+  // Bytes of KV cache, and of activation buffers where the session has its own (CPU).
   virtual int64_t memory_bytes() const = 0;
 };
 

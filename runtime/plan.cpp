@@ -13,7 +13,8 @@ Status check_plan(const proto::Plan& plan, const proto::ArtifactHeader& header,
   ABQ_RETURN_IF_ERROR(check_steps(plan, contents));
   ABQ_RETURN_IF_ERROR(check_tokenizer(plan));
   ABQ_RETURN_IF_ERROR(check_generation(plan));
-  return check_self_test(plan);
+  ABQ_RETURN_IF_ERROR(check_self_test(plan));
+  return check_tunings(plan);
 }
 
 }  // namespace

@@ -98,4 +98,24 @@ Status check_self_test(const proto::Plan& plan) {
   return {};
 }
 
+// Names of kernels may be another build's; numbers must make sense.
+Status check_tunings(const proto::Plan& plan) {
+  for (const proto::Tuning& tuning : plan.tunings()) {
+    for (const proto::Tuning::Choice& choice : tuning.choices()) {
+      const bool fits = choice.planes() >= 1 && choice.planes() <= 8 &&
+                        choice.activation_bits() >= 1 && choice.activation_bits() <= 16 &&
+                        choice.group_size() <= kMaxDimension && choice.n() >= 1 &&
+                        choice.n() <= kMaxDimension && choice.k() >= 1 &&
+                        choice.k() <= kMaxDimension && choice.max_m() >= 0;
+      if (fits && !choice.kernel().empty()) continue;
+      return corrupt(
+          "tuning for {}: kernel '{}' for {} planes x {} bits, groups of {}, [{}, {}], up to {} "
+          "tokens is no choice",
+          tuning.device(), choice.kernel(), choice.planes(), choice.activation_bits(),
+          choice.group_size(), choice.n(), choice.k(), choice.max_m());
+    }
+  }
+  return {};
+}
+
 }  // namespace abq::runtime

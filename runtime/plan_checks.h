@@ -50,5 +50,6 @@ Status check_model(const proto::Plan& plan);
 Status check_tokenizer(const proto::Plan& plan);
 Status check_generation(const proto::Plan& plan);
 Status check_self_test(const proto::Plan& plan);
+Status check_tunings(const proto::Plan& plan);
 
 }  // namespace abq::runtime

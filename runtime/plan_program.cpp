@@ -61,6 +61,23 @@ Program::Operation operation_of(const LoadedPlan& plan, const proto::Step& step)
   return Program::Add{};
 }
 
+Tuning tuning_of(const proto::Tuning& message) {
+  Tuning tuning;
+  tuning.device = message.device();
+  for (const proto::Tuning::Choice& choice : message.choices()) {
+    tuning.choices.push_back({.planes = static_cast<int>(choice.planes()),
+                              .base5 = choice.base5(),
+                              .group_size = static_cast<int>(choice.group_size()),
+                              .activation_bits = static_cast<int>(choice.activation_bits()),
+                              .n = choice.n(),
+                              .k = choice.k(),
+                              .max_m = choice.max_m(),
+                              .kernel = choice.kernel(),
+                              .us = 0});
+  }
+  return tuning;
+}
+
 std::vector<uint32_t> weight_blobs(const proto::Step& step) {
   if (step.has_bit_linear()) {
     const proto::QuantizedWeights& weights = step.bit_linear().weights();
@@ -104,6 +121,8 @@ Program make_program(std::shared_ptr<const LoadedPlan> plan) {
                              step.output(),
                              operation_of(*plan, step)});
   }
+  for (const proto::Tuning& tuning : message.tunings())
+    program.tunings.push_back(tuning_of(tuning));
   program.release_step = [plan = std::move(plan)](int step) {
     for (const uint32_t blob : weight_blobs(plan->plan().steps(step)))
       plan->drop_blob_pages(blob);

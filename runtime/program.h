@@ -11,6 +11,7 @@
 
 #include "compute/device.h"
 #include "runtime/stored_weights.h"
+#include "runtime/tuning.h"
 
 namespace abq::runtime {
 
@@ -65,6 +66,7 @@ struct Program {
   // In order; the first is the embedding of the token ids, the last one's output is the logits.
   // Each buffer is written once.
   std::vector<Step> steps;
+  std::vector<Tuning> tunings;  // by device
   // Weights whose data pointers are null are random: benchmarks of shapes (bench --model-shape).
   bool random_weights = false;
   // Float linears as one float16 product with float16 activations: the baseline of benchmarks.

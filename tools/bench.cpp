@@ -11,6 +11,7 @@
 #include "support/random.h"
 #include "tools/bench_kernels.h"
 #include "tools/bench_model.h"
+#include "tools/bench_tune.h"
 #include "tools/commands.h"
 #include "tools/console.h"
 
@@ -21,6 +22,9 @@ struct BenchOptions {
   std::string artifact;
   std::string device = "auto";
   bool kernels = false;
+  bool tune = false;
+  std::string output;
+  bool force = false;
   std::string model_shape;
   int64_t batch = 1;
   KernelBenchOptions kernel_options;
@@ -115,6 +119,7 @@ Status bench(const BenchOptions& options) {
     return bench_kernels(kernels);
   }
   if (!options.model_shape.empty()) return bench_shape(options);
+  if (options.tune) return bench_tune({options.artifact, options.output, options.force});
   if (options.artifact.empty()) {
     return invalid_argument("nothing to measure: give an artifact, --kernels or --model-shape");
   }
@@ -133,9 +138,20 @@ void add_bench_command(CLI::App& app, int& exit_code) {
       "  abq bench --kernels --threads 2\n"
       "  abq bench --kernels --schemes w2a8,w4a8 -m 1,512 -n 4096 -k 14336\n"
       "  abq bench --kernels --device cuda --tokens 1,8,2048\n"
+      "  abq bench llama.abq --tune -o llama-h200.abq\n"
       "  abq bench --model-shape llama-7b --schemes w2a8-kv8,w4a4-kv4");
   command->add_option("artifact", options->artifact, "model.abq");
   command->add_flag("--kernels", options->kernels, "linear layers alone, on random weights");
+  CLI::Option* artifact = command->get_option("artifact");
+  CLI::Option* tune = command->add_flag("--tune", options->tune,
+                                        "which kernel is fastest for the artifact's linears on "
+                                        "this GPU, by number of tokens");
+  tune->needs(artifact);
+  CLI::Option* output =
+      command->add_option("-o,--output", options->output,
+                          "with --tune: a copy of the artifact that carries the answer");
+  output->needs(tune);
+  command->add_flag("--force", options->force, "overwrite the output")->needs(output);
   command->add_option("--model-shape", options->model_shape,
                       "llama-7b, llama-13b or llama-70b with random weights, on a GPU");
   command->add_option("--batch", options->batch, "sequences that --model-shape decodes at once")

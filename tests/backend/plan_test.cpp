@@ -369,6 +369,25 @@ TEST_CASE("hostile attention steps are refused") {
       "steps 8 and 13 both keep the state of layer 0");
 }
 
+TEST_CASE("hostile tunings are refused, kernels of other builds are not") {
+  const auto choice = [](Forge& f) {
+    proto::Tuning::Choice* added = f.plan.add_tunings()->add_choices();
+    added->set_planes(2);
+    added->set_activation_bits(8);
+    added->set_n(64);
+    added->set_k(64);
+    added->set_kernel("cuda.of_tomorrow");
+    return added;
+  };
+  Forge forge = tiny_model();
+  choice(forge);
+  CHECK(open_bytes(forge.bytes()).ok());
+  check_hostile([&](Forge& f) { choice(f)->set_planes(9); }, "9 planes x 8 bits");
+  check_hostile([&](Forge& f) { choice(f)->set_n(0); }, "[0, 64]");
+  check_hostile([&](Forge& f) { choice(f)->set_max_m(-1); }, "up to -1 tokens");
+  check_hostile([&](Forge& f) { choice(f)->clear_kernel(); }, "kernel ''");
+}
+
 TEST_CASE("hostile tokenizer, generation and self-test records are refused") {
   const auto last = [](Forge& f) { return static_cast<uint32_t>(f.blobs.size()); };
   check_hostile([&](Forge& f) { f.plan.mutable_tokenizer()->set_blob(last(f)); }, "tokenizer: is");

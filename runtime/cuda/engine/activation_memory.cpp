@@ -1,6 +1,7 @@
 #include "runtime/cuda/engine/activation_memory.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "runtime/cuda/half/half_linear.h"
 
@@ -21,14 +22,15 @@ int64_t padded_tokens(int64_t m) {
 
 // Parts of the memory of quantized tokens, one after the other.
 struct TokenParts {
-  TokenParts(const Storage& storage, int64_t m) {
+  TokenParts(const Storage& storage, int64_t tokens) {
+    const int64_t m = padded_tokens(tokens);
     const int64_t k_tiles = tiles_of(storage.columns, kTileDepth);
     const auto add = [&](int64_t* offset, int64_t size) {
       *offset = bytes;
       bytes += aligned(size);
     };
     add(&planes, m * k_tiles * storage.bits * 32);
-    add(&codes, padded_tokens(m) * k_tiles * kTileDepth);
+    add(&codes, m * k_tiles * kTileDepth);
     add(&scales, m * kFloat);
     add(&zeros, m * kFloat);
     add(&sums, m * kFloat);
@@ -53,6 +55,25 @@ struct HalfParts {
 };
 
 }  // namespace
+
+int64_t token_storage_bytes(const Storage& storage, int64_t m) {
+  return TokenParts(storage, m).bytes;
+}
+
+TokenTiles token_view(const Storage& storage, int64_t m, std::byte* memory) {
+  const TokenParts parts(storage, m);
+  TokenTiles tokens;
+  tokens.m = static_cast<int>(m);
+  tokens.k = static_cast<int>(storage.columns);
+  tokens.bits = storage.bits;
+  tokens.planes = reinterpret_cast<uint32_t*>(memory + parts.planes);
+  tokens.codes = reinterpret_cast<uint8_t*>(memory + parts.codes);
+  tokens.scales = reinterpret_cast<float*>(memory + parts.scales);
+  tokens.zeros = reinterpret_cast<int32_t*>(memory + parts.zeros);
+  tokens.sums = reinterpret_cast<int32_t*>(memory + parts.sums);
+  tokens.group_sums = reinterpret_cast<int32_t*>(memory + parts.group_sums);
+  return tokens;
+}
 
 AttentionLayer attention_layer(const Program& program, const AttentionLaunch& launch,
                                const LaunchWeights& weights) {
@@ -83,8 +104,12 @@ LinearProblem linear_problem(const WeightTiles& tiles, int activation_bits, int6
 }
 
 ActivationMemory::ActivationMemory(const LaunchList& list, const DeviceWeights& weights,
-                                   const Program& program)
-    : list_(list), weights_(weights), program_(program), readers_(list.storages.size()) {
+                                   const Program& program, const KernelChoice& choice)
+    : list_(list),
+      weights_(weights),
+      program_(program),
+      choice_(choice),
+      readers_(list.storages.size()) {
   for (size_t i = 0; i < list.launches.size(); ++i) {
     const auto* linear = std::get_if<QuantizedLinearLaunch>(&list.launches[i].operation);
     if (linear != nullptr) readers_[static_cast<size_t>(linear->input)].push_back(i);
@@ -98,7 +123,7 @@ int64_t ActivationMemory::storage_rows(const Storage& storage, const RunShape& s
 int64_t ActivationMemory::storage_bytes(const Storage& storage, int64_t rows) const {
   switch (storage.kind) {
     case Storage::Kind::kTokens:
-      return TokenParts(storage, rows).bytes;
+      return token_storage_bytes(storage, rows);
     case Storage::Kind::kHalves:
       return HalfParts(storage, rows).bytes;
     case Storage::Kind::kFloat:
@@ -133,8 +158,12 @@ Result<bool> ActivationMemory::reserve(const RunShape& shape) {
   if (shape.m <= reserved_.m && shape.rows <= reserved_.rows && workspace <= workspace_size_)
     return false;
   RunShape wanted = reserved_;
-  wanted.m = std::max(wanted.m, shape.m);
-  wanted.rows = std::max(wanted.rows, shape.rows);
+  // In powers of two, so that prompts of all lengths end up with the same memory.
+  const auto grown = [](int64_t have, int64_t asked) {
+    return asked <= have ? have : static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(asked)));
+  };
+  wanted.m = grown(wanted.m, shape.m);
+  wanted.rows = grown(wanted.rows, shape.rows);
   std::vector<int64_t> sizes;
   for (const Storage& storage : list_.storages)
     sizes.push_back(storage_bytes(storage, std::max<int64_t>(storage_rows(storage, wanted), 1)));
@@ -145,7 +174,12 @@ Result<bool> ActivationMemory::reserve(const RunShape& shape) {
     memory_ = {};  // the old memory first: the two need not fit side by side
     reserved_ = {};
     workspace_size_ = 0;
-    ABQ_ASSIGN_OR_RETURN(memory_, DeviceArray<std::byte>::create(offset + workspace_size));
+    Result<DeviceArray<std::byte>> memory = DeviceArray<std::byte>::create(offset + workspace_size);
+    if (!memory.ok()) {
+      return memory.status().with_context(fmt::format(
+          "activations of {} tokens (ask for shorter chunks or a smaller batch)", wanted.m));
+    }
+    memory_ = std::move(memory).value();
   }
   reserved_ = wanted;
   plan_ = std::move(plan);
@@ -175,7 +209,7 @@ ActivationMemory::Forms ActivationMemory::forms(int storage, int64_t m) const {
   for (const size_t reader : readers_[static_cast<size_t>(storage)]) {
     const WeightTiles& tiles = weights_[reader].tiles;
     const int bits = list_.storages[static_cast<size_t>(storage)].bits;
-    const LinearKernel kernel = choose_kernel(linear_problem(tiles, bits, m));
+    const LinearKernel kernel = choice_(linear_problem(tiles, bits, m));
     const bool planes = kernel == LinearKernel::kBits || kernel == LinearKernel::kBitsWgmma;
     (planes ? forms.planes : forms.codes) = true;
     forms.group_sums |= tiles.group_size != 0;
@@ -184,21 +218,12 @@ ActivationMemory::Forms ActivationMemory::forms(int storage, int64_t m) const {
 }
 
 TokenTiles ActivationMemory::tokens(int storage, const RunShape& shape, int launch) const {
-  const Storage& s = list_.storages[static_cast<size_t>(storage)];
   const int64_t m = in_tail(launch) ? shape.rows : shape.m;
-  const TokenParts parts(s, m);
+  TokenTiles tokens = token_view(list_.storages[static_cast<size_t>(storage)], m, at(storage));
   const Forms wanted = forms(storage, m);
-  std::byte* const memory = at(storage);
-  TokenTiles tokens;
-  tokens.m = static_cast<int>(m);
-  tokens.k = static_cast<int>(s.columns);
-  tokens.bits = s.bits;
-  if (wanted.planes) tokens.planes = reinterpret_cast<uint32_t*>(memory + parts.planes);
-  if (wanted.codes) tokens.codes = reinterpret_cast<uint8_t*>(memory + parts.codes);
-  tokens.scales = reinterpret_cast<float*>(memory + parts.scales);
-  tokens.zeros = reinterpret_cast<int32_t*>(memory + parts.zeros);
-  tokens.sums = reinterpret_cast<int32_t*>(memory + parts.sums);
-  if (wanted.group_sums) tokens.group_sums = reinterpret_cast<int32_t*>(memory + parts.group_sums);
+  if (!wanted.planes) tokens.planes = nullptr;
+  if (!wanted.codes) tokens.codes = nullptr;
+  if (!wanted.group_sums) tokens.group_sums = nullptr;
   return tokens;
 }
 

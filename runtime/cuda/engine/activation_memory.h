@@ -6,6 +6,7 @@
 
 #include "runtime/cuda/device_array.h"
 #include "runtime/cuda/engine/device_weights.h"
+#include "runtime/cuda/engine/kernel_choice.h"
 #include "runtime/cuda/engine/launch_list.h"
 #include "runtime/cuda/token_kernels.h"
 
@@ -21,7 +22,8 @@ struct RunShape {
 
 class ActivationMemory {
  public:
-  ActivationMemory(const LaunchList& list, const DeviceWeights& weights, const Program& program);
+  ActivationMemory(const LaunchList& list, const DeviceWeights& weights, const Program& program,
+                   const KernelChoice& choice);
 
   // Makes room for runs of this shape. Returns true when memory moved: what was recorded with its
   // addresses is void. Device when there is too little.
@@ -53,6 +55,7 @@ class ActivationMemory {
   const LaunchList& list_;
   const DeviceWeights& weights_;
   const Program& program_;
+  const KernelChoice& choice_;
   std::vector<std::vector<size_t>> readers_;  // of each storage: launches of quantized linears
   RunShape reserved_;
   MemoryPlan plan_;
@@ -61,6 +64,10 @@ class ActivationMemory {
   DeviceArray<std::byte> memory_;
 };
 
+// Quantized tokens in one block of memory: its size for up to m tokens (more for more of them), and
+// the view of m tokens in it with every form.
+int64_t token_storage_bytes(const Storage& storage, int64_t m);
+TokenTiles token_view(const Storage& storage, int64_t m, std::byte* memory);
 // The parameters of an attention launch for its kernels.
 AttentionLayer attention_layer(const Program& program, const AttentionLaunch& launch,
                                const LaunchWeights& weights);

@@ -4,11 +4,15 @@
 #include <bit>
 #include <cstring>
 
+#include "runtime/cuda/engine/tuner.h"
+
 namespace abq::runtime::cuda {
 namespace {
 
 // Sequences of one batch: the activation memory is made for what is asked, within this.
 constexpr int64_t kMaxBatch = 1024;
+// Recorded decode steps that are kept; batches and lengths rarely vary that much.
+constexpr size_t kMostGraphs = 32;
 // A decode graph serves all positions below a power of two, from this one on.
 constexpr int64_t kSmallestBound = 256;
 
@@ -44,8 +48,9 @@ Status CudaDeviceEngine::open() {
   ABQ_ASSIGN_OR_RETURN(list_, make_launch_list(program_));
   ABQ_ASSIGN_OR_RETURN(weights_, DeviceWeights::create(program_, list_, stream_));
   program_.release_step = nullptr;  // it may hold the file that the weights came from
-  activations_.emplace(list_, weights_, program_);
-  launcher_.emplace(program_, list_, weights_, *activations_);
+  choice_ = KernelChoice(program_.tunings, device_.product);
+  activations_.emplace(list_, weights_, program_, choice_);
+  launcher_.emplace(program_, list_, weights_, *activations_, choice_);
   launcher_->set_fast_float_linears(program_.fast_float_linears);
   launch_of_step_.assign(program_.steps.size(), 0);
   for (size_t i = 0; i < list_.launches.size(); ++i) {
@@ -59,17 +64,33 @@ std::string CudaDeviceEngine::kernel_name(int step, int64_t m) const {
   return launcher_->kernel_name(static_cast<size_t>(launch_of_step_[static_cast<size_t>(step)]), m);
 }
 
+Result<Tuning> CudaDeviceEngine::tune() {
+  const std::lock_guard lock(mutex_);
+  ABQ_RETURN_IF_ERROR(use_device());
+  Tuning tuning;
+  tuning.device = device_.product;
+  ABQ_ASSIGN_OR_RETURN(tuning.choices, tune_linears(list_, weights_));
+  return tuning;
+}
+
 Result<std::unique_ptr<DeviceSession>> CudaDeviceEngine::new_session(
     const DeviceSessionOptions& options) {
+  ABQ_RETURN_IF_ERROR(use_device());
   const int64_t capacity = round_up(options.capacity, kCacheGranularity);
   const int64_t bytes = capacity * launcher_->cache_token_bytes();
   Result<DeviceArray<std::byte>> cache = DeviceArray<std::byte>::create(bytes);
   if (!cache.ok()) {
-    return cache.status().with_context(
-        fmt::format("KV cache of {} tokens (ask for fewer, or use -kv8)", capacity));
+    return cache.status().with_context(fmt::format(
+        "KV cache of {} tokens (ask for fewer, or compile with fewer -kv bits)", capacity));
   }
   return std::unique_ptr<DeviceSession>(std::make_unique<CudaDeviceSession>(
       *this, std::move(cache).value(), capacity, options.prefill_chunk));
+}
+
+// The current device is a matter of each thread.
+Status CudaDeviceEngine::use_device() const {
+  ABQ_RETURN_IF_CUDA_ERROR(cudaSetDevice(0), "device 0");
+  return {};
 }
 
 Status CudaDeviceEngine::wait(std::string_view what) {
@@ -80,7 +101,8 @@ Status CudaDeviceEngine::wait(std::string_view what) {
 Status CudaDeviceEngine::reserve_transfers(int64_t m, int64_t logit_rows) {
   if (m > inputs_capacity_) {
     graphs_.clear();
-    const int64_t bytes = m * static_cast<int64_t>(sizeof(SequenceState) + sizeof(int32_t));
+    m = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(m)));
+    const int64_t bytes = ids_offset(m) + m * static_cast<int64_t>(sizeof(int32_t));
     ABQ_ASSIGN_OR_RETURN(host_inputs_, PinnedArray<std::byte>::create(bytes));
     ABQ_ASSIGN_OR_RETURN(device_inputs_, DeviceArray<std::byte>::create(bytes));
     ABQ_ASSIGN_OR_RETURN(host_best_, PinnedArray<int32_t>::create(m));
@@ -100,17 +122,19 @@ Status CudaDeviceEngine::reserve_activations(const RunShape& shape) {
   return {};
 }
 
-// Where the kernels find what copy_inputs() brings: states first, ids behind the last of them.
-RunInputs CudaDeviceEngine::stage_inputs() const {
+// States first, ids behind them.
+int64_t CudaDeviceEngine::ids_offset(int64_t sequences) {
+  return sequences * static_cast<int64_t>(sizeof(SequenceState));
+}
+
+RunInputs CudaDeviceEngine::device_inputs(int64_t sequences) const {
   const std::byte* const data = device_inputs_.data();
-  return {reinterpret_cast<const int32_t*>(data + inputs_capacity_ *
-                                                      static_cast<int64_t>(sizeof(SequenceState))),
+  return {reinterpret_cast<const int32_t*>(data + ids_offset(sequences)),
           reinterpret_cast<const SequenceState*>(data)};
 }
 
-Status CudaDeviceEngine::copy_inputs(int64_t m) {
-  const int64_t states = inputs_capacity_ * static_cast<int64_t>(sizeof(SequenceState));
-  const int64_t bytes = states + m * static_cast<int64_t>(sizeof(int32_t));
+Status CudaDeviceEngine::copy_inputs(int64_t sequences, int64_t m) {
+  const int64_t bytes = ids_offset(sequences) + m * static_cast<int64_t>(sizeof(int32_t));
   ABQ_RETURN_IF_CUDA_ERROR(
       cudaMemcpyAsync(device_inputs_.data(), host_inputs_.data(), static_cast<size_t>(bytes),
                       cudaMemcpyHostToDevice, stream_),
@@ -125,6 +149,7 @@ Rows CudaDeviceEngine::logits_rows(const RunShape& shape) const {
 Status CudaDeviceEngine::prefill(CudaDeviceSession& session, std::span<const int32_t> tokens,
                                  int64_t rows, float* logits) {
   const std::lock_guard lock(mutex_);
+  ABQ_RETURN_IF_ERROR(use_device());
   RunShape shape;
   shape.m = static_cast<int64_t>(tokens.size());
   shape.max_tokens = session.position_ + shape.m;
@@ -134,11 +159,10 @@ Status CudaDeviceEngine::prefill(CudaDeviceSession& session, std::span<const int
   ABQ_RETURN_IF_ERROR(reserve_transfers(shape.m, rows));
   ABQ_RETURN_IF_ERROR(reserve_activations(shape));
   const SequenceState state = session.state();
-  const int64_t states = inputs_capacity_ * static_cast<int64_t>(sizeof(SequenceState));
   std::memcpy(host_inputs_.data(), &state, sizeof(state));
-  std::memcpy(host_inputs_.data() + states, tokens.data(), tokens.size_bytes());
-  ABQ_RETURN_IF_ERROR(copy_inputs(shape.m));
-  ABQ_RETURN_IF_ERROR(launcher_->run(shape, stage_inputs(), stream_));
+  std::memcpy(host_inputs_.data() + ids_offset(1), tokens.data(), tokens.size_bytes());
+  ABQ_RETURN_IF_ERROR(copy_inputs(1, shape.m));
+  ABQ_RETURN_IF_ERROR(launcher_->run(shape, device_inputs(1), stream_));
   if (rows > 0) {
     const Rows result = logits_rows(shape);
     const size_t width = static_cast<size_t>(program_.vocab_size) * sizeof(float);
@@ -167,8 +191,8 @@ Status CudaDeviceSession::run(std::span<const int32_t> tokens, int64_t rows, flo
 
 Status CudaDeviceEngine::enqueue_decode(const GraphKey& key) {
   const RunShape shape = {key.m, key.m, key.max_tokens, true};
-  ABQ_RETURN_IF_ERROR(copy_inputs(key.m));
-  ABQ_RETURN_IF_ERROR(launcher_->run(shape, stage_inputs(), stream_));
+  ABQ_RETURN_IF_ERROR(copy_inputs(key.m, key.m));
+  ABQ_RETURN_IF_ERROR(launcher_->run(shape, device_inputs(key.m), stream_));
   const Rows result = logits_rows(shape);
   if (key.best) {
     ABQ_RETURN_IF_ERROR(argmax(result, device_best_.data(), stream_));
@@ -198,6 +222,7 @@ Result<CudaDeviceEngine::Graph> CudaDeviceEngine::record(const GraphKey& key) {
   if (enqueued.ok() && ended == cudaSuccess) made = cudaGraphInstantiate(&executable, graph, 0);
   if (graph != nullptr) (void)cudaGraphDestroy(graph);
   ABQ_RETURN_IF_ERROR(enqueued);
+  (void)cudaGetLastError();  // what a failed recording left behind
   ABQ_RETURN_IF_CUDA_ERROR(made, "recording of a decode step for {} sequences", key.m);
   return Graph(executable);
 }
@@ -207,6 +232,7 @@ Result<CudaDeviceEngine::Graph> CudaDeviceEngine::record(const GraphKey& key) {
 Status CudaDeviceEngine::run_decode(const GraphKey& key) {
   const auto found = graphs_.find(key);
   if (found == graphs_.end()) {
+    if (graphs_.size() >= kMostGraphs) graphs_.clear();
     ABQ_RETURN_IF_ERROR(enqueue_decode(key));
     graphs_.emplace(key, nullptr);
     return wait("decode step");
@@ -226,12 +252,12 @@ Status CudaDeviceEngine::decode(std::span<DeviceSession* const> sessions,
     return invalid_argument("batch of {} sequences and {} tokens; expected 1 to {} of each", m,
                             tokens.size(), kMaxBatch);
   const std::lock_guard lock(mutex_);
+  ABQ_RETURN_IF_ERROR(use_device());
   GraphKey key;
   key.m = m;
   key.logits = logits != nullptr;
   key.best = best != nullptr;
   ABQ_RETURN_IF_ERROR(reserve_transfers(m, key.logits ? m : 0));
-  const int64_t states = inputs_capacity_ * static_cast<int64_t>(sizeof(SequenceState));
   for (int64_t i = 0; i < m; ++i) {
     auto& session = static_cast<CudaDeviceSession&>(*sessions[static_cast<size_t>(i)]);
     if (session.position_ >= session.capacity_)
@@ -241,7 +267,7 @@ Status CudaDeviceEngine::decode(std::span<DeviceSession* const> sessions,
                 sizeof(state));
     key.max_tokens = std::max(key.max_tokens, position_bound(state.position + 1));
   }
-  std::memcpy(host_inputs_.data() + states, tokens.data(), tokens.size_bytes());
+  std::memcpy(host_inputs_.data() + ids_offset(m), tokens.data(), tokens.size_bytes());
   ABQ_RETURN_IF_ERROR(reserve_activations({m, m, key.max_tokens, true}));
   ABQ_RETURN_IF_ERROR(run_decode(key));
   if (key.logits) std::copy_n(host_logits_.data(), m * program_.vocab_size, logits);

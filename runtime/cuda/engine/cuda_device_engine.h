@@ -54,6 +54,7 @@ class CudaDeviceEngine : public DeviceEngine {
   int64_t weight_bytes() const override { return weights_.bytes(); }
   int64_t activation_bytes() const override { return activations_->bytes(); }
   std::string kernel_name(int step, int64_t m) const override;
+  Result<Tuning> tune() override;
 
   // A prompt's tokens of one session (more than one of them).
   Status prefill(CudaDeviceSession& session, std::span<const int32_t> tokens, int64_t rows,
@@ -77,12 +78,14 @@ class CudaDeviceEngine : public DeviceEngine {
   Status open();
   // Host and device memory of the inputs and results of m sequences and `logit_rows` rows.
   Status reserve_transfers(int64_t m, int64_t logit_rows);
-  RunInputs stage_inputs() const;
-  Status copy_inputs(int64_t m);
+  static int64_t ids_offset(int64_t sequences);
+  RunInputs device_inputs(int64_t sequences) const;
+  Status copy_inputs(int64_t sequences, int64_t m);
   Status reserve_activations(const RunShape& shape);
   Status enqueue_decode(const GraphKey& key);
   Status run_decode(const GraphKey& key);
   Result<Graph> record(const GraphKey& key);
+  Status use_device() const;
   Status wait(std::string_view what);
   Rows logits_rows(const RunShape& shape) const;
 
@@ -93,11 +96,12 @@ class CudaDeviceEngine : public DeviceEngine {
   cudaStream_t stream_ = nullptr;
   LaunchList list_;
   DeviceWeights weights_;
+  KernelChoice choice_;
   std::optional<ActivationMemory> activations_;
   std::optional<Launcher> launcher_;
   std::vector<int> launch_of_step_;
 
-  PinnedArray<std::byte> host_inputs_;  // SequenceState [m], then ids [m]
+  PinnedArray<std::byte> host_inputs_;  // SequenceState [sequences], then ids [m]
   DeviceArray<std::byte> device_inputs_;
   int64_t inputs_capacity_ = 0;  // tokens
   PinnedArray<float> host_logits_;

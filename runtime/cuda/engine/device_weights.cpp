@@ -47,7 +47,10 @@ class WeightUpload {
 
   Result<DeviceWeights> run() {
     ABQ_RETURN_IF_ERROR(visit_launches());
-    ABQ_ASSIGN_OR_RETURN(weights_.memory_, DeviceArray<std::byte>::create(next_));
+    Result<DeviceArray<std::byte>> memory = DeviceArray<std::byte>::create(next_);
+    if (!memory.ok())
+      return memory.status().with_context("weights (compile with fewer bits, or use --device cpu)");
+    weights_.memory_ = std::move(memory).value();
     weights_.launches_.resize(list_.launches.size());
     filling_ = true;
     next_ = 0;
@@ -146,7 +149,7 @@ class WeightUpload {
     return add_vector(to_floats(operation<Program::RmsNorm>(launch.step).weight),
                       filling_ ? &weights().vector : nullptr);
   }
-  Status add(const RopeLaunch& launch) {
+  Status add(const RotaryLaunch& launch) {
     return add_vector(operation<Program::Rope>(launch.step).frequencies,
                       filling_ ? &weights().vector : nullptr);
   }

@@ -15,7 +15,7 @@ namespace abq::runtime::cuda {
 struct LaunchWeights {
   WeightTiles tiles;                         // QuantizedLinearLaunch
   compute::FloatMatrix matrix;               // EmbedLaunch, FloatLinearLaunch (rows of all parts)
-  const float* vector = nullptr;             // NormLaunch: weight; RopeLaunch: frequencies
+  const float* vector = nullptr;             // NormLaunch: weight; RotaryLaunch: frequencies
   const float* query_frequencies = nullptr;  // AttentionLaunch
   const float* key_frequencies = nullptr;
 };

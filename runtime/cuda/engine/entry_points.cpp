@@ -1,6 +1,7 @@
 // The door of the device engine in libabq_cuda.so (compute/cuda_library.h opens it).
 #include <cstdio>
 #include <cstring>
+#include <exception>
 
 #include "runtime/cuda/engine/cuda_device_engine.h"
 
@@ -19,13 +20,18 @@ __attribute__((visibility("default"))) int abq_cuda_create_device_engine_for(
                   ABQ_RUNTIME_INTERFACE, interface);
     return static_cast<int>(abq::StatusCode::kUnsupported);
   }
-  auto created = abq::runtime::cuda::CudaDeviceEngine::create(*program);
-  if (!created.ok()) {
-    std::snprintf(text, size, "%s", created.status().message().c_str());
-    return static_cast<int>(created.status().code());
+  try {
+    auto created = abq::runtime::cuda::CudaDeviceEngine::create(*program);
+    if (!created.ok()) {
+      std::snprintf(text, size, "%s", created.status().message().c_str());
+      return static_cast<int>(created.status().code());
+    }
+    *engine = std::move(created).value().release();
+    return 0;
+  } catch (const std::exception& error) {
+    std::snprintf(text, size, "cuda: %s", error.what());
+    return static_cast<int>(abq::StatusCode::kInternal);
   }
-  *engine = std::move(created).value().release();
-  return 0;
 }
 
 }  // extern "C"

@@ -92,7 +92,7 @@ Status LaunchBuilder::add(int i, const Program::Rope&) {
       return {};
     }
   }
-  RopeLaunch launch;
+  RotaryLaunch launch;
   launch.step = i;
   ABQ_ASSIGN_OR_RETURN(launch.x, read_float(step(i).inputs[0]));
   launch.y = new_float(output);
@@ -135,7 +135,7 @@ void LaunchBuilder::find_row_wise_tail() {
   for (int i = 0; i < next_launch(); ++i) {
     const LaunchOperation& operation = list_.launches[static_cast<size_t>(i)].operation;
     if (std::holds_alternative<AttentionLaunch>(operation) ||
-        std::holds_alternative<RopeLaunch>(operation) ||
+        std::holds_alternative<RotaryLaunch>(operation) ||
         std::holds_alternative<EmbedLaunch>(operation))
       tail = i + 1;
   }

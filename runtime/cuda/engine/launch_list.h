@@ -1,13 +1,15 @@
 // The launches of a program: its steps with what one kernel can do at once fused into one launch.
 // Decided by which step reads what, never by names. No CUDA here: tests run without a device.
 //
-//   rms_norm -> quantize_tokens                      one launch
-//   bit_linears that read the same tokens            one matrix, rows stacked (q|k|v)
-//   two of them -> silu_mul                          one matrix, rows interleaved (gate|up), silu
-//   in its epilogue silu_mul -> quantize_tokens                      one launch bit_linear or
-//   linear -> add                      residual in the epilogue rope -> attention rotated where
-//   attention writes its cache attention -> quantize_tokens                     one launch when
-//   decoding
+// clang-format off
+//   rms_norm -> quantize_tokens            one launch
+//   bit_linears that read the same tokens  one matrix, rows stacked (q|k|v)
+//   two of them -> silu_mul                one matrix, rows interleaved (gate|up), silu in its epilogue
+//   silu_mul -> quantize_tokens            one launch
+//   bit_linear or linear -> add            residual in the epilogue
+//   rope -> attention                      rotated where attention writes its cache
+//   attention -> quantize_tokens           one launch when decoding
+// clang-format on
 #pragma once
 
 #include <cstdint>
@@ -86,7 +88,7 @@ struct FloatLinearLaunch {
   Place residual;
   Place y;
 };
-struct RopeLaunch {
+struct RotaryLaunch {
   int step = 0;
   Place x;
   Place y;
@@ -104,7 +106,7 @@ struct AttentionLaunch {
 };
 using LaunchOperation =
     std::variant<EmbedLaunch, NormLaunch, QuantizeLaunch, SiluMulLaunch, AddLaunch, SplitLaunch,
-                 QuantizedLinearLaunch, FloatLinearLaunch, RopeLaunch, AttentionLaunch>;
+                 QuantizedLinearLaunch, FloatLinearLaunch, RotaryLaunch, AttentionLaunch>;
 
 struct Launch {
   std::string name;        // of its first step

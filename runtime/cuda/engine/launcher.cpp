@@ -17,11 +17,12 @@ struct Launcher::Run {
 };
 
 Launcher::Launcher(const Program& program, const LaunchList& list, const DeviceWeights& weights,
-                   const ActivationMemory& memory)
+                   const ActivationMemory& memory, const KernelChoice& choice)
     : program_(program),
       list_(list),
       weights_(weights),
       memory_(memory),
+      choice_(choice),
       layer_offsets_(list.launches.size(), 0) {
   for (size_t i = 0; i < list.launches.size(); ++i) {
     const auto* attention = std::get_if<AttentionLaunch>(&list.launches[i].operation);
@@ -98,7 +99,7 @@ Status Launcher::launch(const Run& run, const QuantizedLinearLaunch& launch) {
     return run_half_linear(tiles, memory_.halves(launch.input, run.shape, run.index), output,
                            memory_.workspace(), run.stream);
   }
-  const LinearKernel kernel = choose_kernel(linear_problem(tiles, launch.activation_bits, y.m));
+  const LinearKernel kernel = choice_(linear_problem(tiles, launch.activation_bits, y.m));
   return run_linear(kernel, tiles, memory_.tokens(launch.input, run.shape, run.index), output,
                     memory_.workspace(), run.stream);
 }
@@ -110,7 +111,7 @@ Status Launcher::launch(const Run& run, const FloatLinearLaunch& launch) {
                            run.stream);
 }
 
-Status Launcher::launch(const Run& run, const RopeLaunch& launch) {
+Status Launcher::launch(const Run& run, const RotaryLaunch& launch) {
   const auto& operation = std::get<Program::Rope>(operation_of(program_, launch.step));
   const Rows x = rows(run, launch.x);
   const Rows y = rows(run, launch.y);
@@ -144,6 +145,7 @@ Status Launcher::launch(const Run& run, const AttentionLaunch& launch) {
 std::string Launcher::kernel_name(size_t launch, int64_t m) const {
   struct Namer {
     const WeightTiles& tiles;
+    const KernelChoice& choice;
     int64_t m;
     std::string operator()(const EmbedLaunch&) const { return "cuda.embed"; }
     std::string operator()(const NormLaunch& op) const {
@@ -156,16 +158,15 @@ std::string Launcher::kernel_name(size_t launch, int64_t m) const {
     std::string operator()(const AddLaunch&) const { return "cuda.add"; }
     std::string operator()(const SplitLaunch&) const { return "cuda.split_halves"; }
     std::string operator()(const QuantizedLinearLaunch& op) const {
-      return std::string(
-          linear_kernel_name(choose_kernel(linear_problem(tiles, op.activation_bits, m))));
+      return std::string(linear_kernel_name(choice(linear_problem(tiles, op.activation_bits, m))));
     }
     std::string operator()(const FloatLinearLaunch&) const { return "cuda.float_linear"; }
-    std::string operator()(const RopeLaunch&) const { return "cuda.rope"; }
+    std::string operator()(const RotaryLaunch&) const { return "cuda.rope"; }
     std::string operator()(const AttentionLaunch&) const {
       return m == 1 ? "cuda.attention_decode" : "cuda.attention_prefill";
     }
   };
-  return std::visit(Namer{weights_[launch].tiles, m}, list_.launches[launch].operation);
+  return std::visit(Namer{weights_[launch].tiles, choice_, m}, list_.launches[launch].operation);
 }
 
 }  // namespace abq::runtime::cuda

@@ -15,7 +15,7 @@ struct RunInputs {
 class Launcher {
  public:
   Launcher(const Program& program, const LaunchList& list, const DeviceWeights& weights,
-           const ActivationMemory& memory);
+           const ActivationMemory& memory, const KernelChoice& choice);
 
   void set_fast_float_linears(bool fast) { float_linear_.set_fast(fast); }
   // All launches; those of the row-wise tail only when shape.rows > 0.
@@ -35,7 +35,7 @@ class Launcher {
   Status launch(const Run& run, const SplitLaunch& launch);
   Status launch(const Run& run, const QuantizedLinearLaunch& launch);
   Status launch(const Run& run, const FloatLinearLaunch& launch);
-  Status launch(const Run& run, const RopeLaunch& launch);
+  Status launch(const Run& run, const RotaryLaunch& launch);
   Status launch(const Run& run, const AttentionLaunch& launch);
   Rows rows(const Run& run, const Place& place) const;
 
@@ -43,6 +43,7 @@ class Launcher {
   const LaunchList& list_;
   const DeviceWeights& weights_;
   const ActivationMemory& memory_;
+  const KernelChoice& choice_;
   std::vector<int64_t> layer_offsets_;  // of each launch with attention: bytes a token before it
   int64_t cache_token_bytes_ = 0;
   FloatLinear float_linear_;

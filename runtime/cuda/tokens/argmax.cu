@@ -78,7 +78,8 @@ __global__ void __launch_bounds__(kThreads)
   for (int i = place.lane; i < place.warps; i += kLanes)
     key = keys[i] > key ? keys[i] : key;
   key = warp_largest(key);
-  if (place.lane == 0) best[place.token] = static_cast<int32_t>(~static_cast<uint32_t>(key));
+  if (place.lane == 0)
+    best[place.token] = key == kNotFinite ? -1 : static_cast<int32_t>(~static_cast<uint32_t>(key));
 }
 
 }  // namespace

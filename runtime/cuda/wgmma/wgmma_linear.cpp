@@ -58,8 +58,10 @@ Status check_sizes(std::string_view kernel, const LinearProblem& problem) {
 
 // Sums along all of K stay below 2^31.
 Status check_range(std::string_view kernel, const LinearProblem& problem) {
-  const int64_t largest_weight =
-      problem.encoding == TileEncoding::kBase5 ? 4 : (int64_t{1} << problem.planes) - 1;
+  // One plane may be binary weights, whose codes count twice (their zero point is a half).
+  const int64_t largest_weight = problem.encoding == TileEncoding::kBase5 ? 4
+                                 : problem.planes == 1                    ? 2
+                                                       : (int64_t{1} << problem.planes) - 1;
   const int64_t largest_code = (int64_t{1} << problem.activation_bits) - 1;
   const int64_t limit = ((int64_t{1} << 31) - 1) / (largest_weight * largest_code);
   if (problem.k > limit) {

@@ -5,8 +5,10 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "runtime/device_engine.h"
 #include "runtime/generate.h"
 #include "runtime/perplexity.h"
+#include "runtime/plan_program.h"
 #include "runtime/self_test.h"
 #include "support/mapped_file.h"
 #include "tests/common/tiny_artifact.h"
@@ -183,6 +185,94 @@ TEST_CASE("a batch of sequences decodes as each does alone, at its own position"
       }
     }
   }
+}
+
+TEST_CASE("recorded steps hold across positions, longer prompts and other sessions") {
+  const std::vector<int32_t> tokens = test::sample_tokens(300);
+  const std::span<const int32_t> all(tokens);
+  for (const std::string scheme : {"w16a16", "w4a8-kv8"}) {
+    CAPTURE(scheme);
+    const auto engine = cuda_engine(scheme);
+    const auto alone = new_session(*engine);
+    const auto disturbed = new_session(*engine);
+    const auto cpu = new_session(*test::tiny_engine(scheme));
+    run(*alone, all.first(200));
+    run(*disturbed, all.first(200));
+    run(*cpu, all.first(200));
+    // A step's graph serves positions below 256: these go beyond.
+    std::vector<std::vector<float>> expected;
+    for (size_t i = 200; i < 260; ++i) {
+      expected.push_back(run(*alone, all.subspan(i, 1)));
+      const std::vector<float> reference = run(*cpu, all.subspan(i, 1));
+      if (i % 10 == 0) CHECK(distance(expected.back(), reference) < tolerance(scheme));
+    }
+    for (size_t i = 200; i < 260; ++i) {
+      CAPTURE(i);
+      // What another session runs in between may move the memory that graphs hold.
+      if (i % 20 == 0) run(*new_session(*engine), all.first(10 + i));
+      CHECK(run(*disturbed, all.subspan(i, 1)) == expected[i - 200]);
+    }
+    disturbed->reset();
+    run(*disturbed, all.first(200));
+    CHECK(run(*disturbed, all.subspan(200, 1)) == expected[0]);
+  }
+}
+
+TEST_CASE("large batches go through the kernels of prompts") {
+  const std::vector<int32_t> tokens = test::sample_tokens(90);
+  for (const std::string scheme : {"w4a8-kv8", "w2a2-kv2-q2", "w4a8-g64", "w4a16"}) {
+    CAPTURE(scheme);
+    const auto engine = cuda_engine(scheme);
+    constexpr size_t kBatch = 70;
+    std::vector<std::unique_ptr<Session>> sessions;
+    std::vector<Session*> pointers;
+    for (size_t i = 0; i < kBatch; ++i) {
+      sessions.push_back(new_session(*engine, {.max_tokens = 16}));
+      pointers.push_back(sessions.back().get());
+    }
+    const int64_t vocabulary = engine->plan().plan().model().vocab_size();
+    std::vector<float> values(kBatch * static_cast<size_t>(vocabulary));
+    const MatrixView<float> logits(values.data(), kBatch, vocabulary);
+    for (size_t step = 0; step < 2; ++step) {
+      const Status status =
+          engine->decode(pointers, std::span(tokens).subspan(step, kBatch), logits);
+      REQUIRE_MESSAGE(status.ok(), status.to_string());
+    }
+    const auto cpu = test::tiny_engine(scheme);
+    for (const size_t i : {size_t{0}, size_t{37}, kBatch - 1}) {
+      CAPTURE(i);
+      const std::vector<int32_t> history = {tokens[i], tokens[i + 1]};
+      const std::vector<float> expected = run(*new_session(*cpu), history);
+      const std::span<const float> row(logits.row(static_cast<int64_t>(i)), expected.size());
+      CHECK(distance(row, expected) < tolerance(scheme));
+    }
+  }
+}
+
+TEST_CASE("what runs is chosen by measurement where the artifact carries one") {
+  const auto plan = LoadedPlan::open(test::tiny_artifact("w4a8-kv8"), Verify::kAll);
+  REQUIRE(plan.ok());
+  Program program = make_program(*plan);
+  auto engine = create_cuda_device_engine(program);
+  REQUIRE_MESSAGE(engine.ok(), engine.status().to_string());
+  Result<Tuning> tuning = (*engine)->tune();
+  REQUIRE_MESSAGE(tuning.ok(), tuning.status().to_string());
+  REQUIRE_FALSE(tuning->choices.empty());
+  // Another answer than the built-in one shows whose it is.
+  for (TunedChoice& choice : tuning->choices) {
+    CHECK(choice.us > 0);
+    choice.kernel = "cuda.bytes";
+  }
+  program.tunings = {*tuning};
+  const auto tuned = create_cuda_device_engine(program);
+  REQUIRE_MESSAGE(tuned.ok(), tuned.status().to_string());
+  int changed = 0;
+  for (size_t i = 0; i < program.steps.size(); ++i) {
+    if (!std::holds_alternative<Program::BitLinear>(program.steps[i].operation)) continue;
+    CHECK((*tuned)->kernel_name(static_cast<int>(i), 1) == "cuda.bytes");
+    changed += (*engine)->kernel_name(static_cast<int>(i), 1) != "cuda.bytes" ? 1 : 0;
+  }
+  CHECK(changed > 0);
 }
 
 TEST_CASE("what cannot run is refused in words, and leaves the sessions as they were") {

@@ -56,7 +56,7 @@ TEST_CASE("a quantized block becomes nine launches, and one of weights alone ele
     const size_t blocks = static_cast<size_t>(layers(program));
     CHECK(list.launches.size() == blocks * c.in_a_block + 3);  // embedding, last norm, head
     CHECK(all<AddLaunch>(list).empty());
-    CHECK(all<RopeLaunch>(list).empty());
+    CHECK(all<RotaryLaunch>(list).empty());
     CHECK(all<SiluMulLaunch>(list).empty());
   }
 }
