@@ -47,7 +47,9 @@ struct PartColumns {
 };
 __device__ __forceinline__ PartColumns part_columns(const CombineArguments& args, int token,
                                                     int column) {
-  const int head = min(column / args.head_dim, args.heads - 1);
+  // Beyond the last column there are addresses, not values.
+  column = min(column, args.heads * args.head_dim - kCombineColumns);
+  const int head = column / args.head_dim;
   const int d = column - head * args.head_dim;
   const int64_t at = (static_cast<int64_t>(token) * args.heads + head) * args.part_stride;
   return {args.part_sums + at, args.parts + at * args.padded + d};

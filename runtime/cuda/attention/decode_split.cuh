@@ -83,6 +83,8 @@ __global__ void __launch_bounds__(32 * kDecodeWarps, kDecodeBlocks<kPadded>)
     tile.load_keys(cache.keys, first, end, lane);
     tile.load_values(cache.values, first, end, lane);
   }
+  constexpr int kStep = kWarpTokens * kDecodeWarps;
+  if (first + kStep < end) tile.prefetch_tokens(cache, first + kStep, end, lane);
   rotations.store(sequence.position, shared.rotations);
   clear_unused_queries(heads, shared);
   const int half = layer.head_dim / 2;
@@ -113,8 +115,9 @@ __global__ void __launch_bounds__(32 * kDecodeWarps, kDecodeBlocks<kPadded>)
 
   OnlineSums<kPadded> sums;
   const float query_scale = shared.query_scales[lane / 4] * args.score_scale;
-  for (; first < end; first += kWarpTokens * kDecodeWarps) {
-    const int next = first + kWarpTokens * kDecodeWarps;
+  for (; first < end; first += kStep) {
+    const int next = first + kStep;
+    if (next + kStep < end) tile.prefetch_tokens(cache, next + kStep, end, lane);
     if (holds_new && first + kWarpTokens >= end) tile.insert_new(shared, first, end, lane);
     float s[2][2];
     dot_keys(tile, shared.queries, lane, s);

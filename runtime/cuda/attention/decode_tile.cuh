@@ -30,6 +30,8 @@ __device__ __forceinline__ void load_piece(const std::byte* from, uint32_t* word
   }
 }
 
+constexpr int kCacheLine = 128;
+
 // What a lane holds of 16 tokens (cache_layout.h).
 template <int kPadded, int kStored>
 struct TokenTile {
@@ -82,6 +84,18 @@ struct TokenTile {
     }
     if constexpr (kStored < 16)
       value_params = __ldcg(cache.params + min(first + lane % 16, end - 1));
+  }
+  // Brings 16 tokens as far as the second-level cache: lanes 0..15 their keys, the others values.
+  static __device__ __forceinline__ void prefetch_tokens(const CacheHead& cache, int first, int end,
+                                                         int lane) {
+    const std::byte* const rows = lane < 16 ? cache.keys.rows : cache.values.rows;
+    const float2* const params = lane < 16 ? cache.keys.params : cache.values.params;
+    const int token = min(first + lane % 16, end - 1);
+    const std::byte* const row = rows + static_cast<int64_t>(token) * kRowBytes;
+#pragma unroll
+    for (int at = 0; at < kRowBytes; at += kCacheLine)
+      prefetch(row + at);
+    if constexpr (kStored < 16) prefetch(params + token);
   }
   // Puts the new token, which is not in memory yet, where it belongs.
   template <class Shared>
