@@ -22,6 +22,26 @@ ABQ_HOST_DEVICE_INLINE constexpr uint32_t alternating_mask(int width) {
   return width == 1 ? 0x55555555u : width == 2 ? 0x33333333u : 0x0f0f0f0fu;
 }
 
+// Three-operand logic in one instruction, which the compiler does not find by itself.
+ABQ_HOST_DEVICE_INLINE uint32_t select_bits(uint32_t mask, uint32_t ones, uint32_t zeros) {
+#ifdef __CUDA_ARCH__
+  uint32_t result;
+  asm("lop3.b32 %0, %1, %2, %3, 0xe4;" : "=r"(result) : "r"(ones), "r"(zeros), "r"(mask));
+  return result;
+#else
+  return (ones & mask) | (zeros & ~mask);
+#endif
+}
+ABQ_HOST_DEVICE_INLINE uint32_t and_or(uint32_t value, uint32_t mask, uint32_t bits) {
+#ifdef __CUDA_ARCH__
+  uint32_t result;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(result) : "r"(value), "r"(mask), "r"(bits));
+  return result;
+#else
+  return (value & mask) | bits;
+#endif
+}
+
 // words[kBits] -> fields[kBits], by transposing halves first.
 template <int kBits>
 struct FieldGather {
@@ -33,8 +53,8 @@ struct FieldGather {
     FieldGather<kHalf>::run(words, low);
     FieldGather<kHalf>::run(words + kHalf, high);
     for (int i = 0; i < kHalf; ++i) {
-      fields[i] = (low[i] & kMask) | ((high[i] & kMask) << kHalf);
-      fields[i + kHalf] = ((low[i] >> kHalf) & kMask) | (high[i] & ~kMask);
+      fields[i] = select_bits(kMask, low[i], high[i] << kHalf);
+      fields[i + kHalf] = select_bits(kMask, low[i] >> kHalf, high[i]);
     }
   }
 };
@@ -63,7 +83,7 @@ ABQ_HOST_DEVICE_INLINE uint32_t biased_pair(uint32_t field, int bit, int pair) {
   constexpr int kLift = field_lift(kBits);
   const uint32_t moved = pair == 0 ? field << kLift : field >> (8 - kLift);
   const uint32_t mask = ((1u << kBits) - 1u) << (bit + kLift);
-  return (moved & (mask | mask << 16)) | 0x64006400u;
+  return and_or(moved, mask | mask << 16, 0x64006400u);
 }
 
 // The factor that takes the bias and the place of the field away: 2^-bit, as float16.

@@ -27,6 +27,48 @@ __device__ __forceinline__ void half_mma(float (&acc)[4], const uint32_t (&a)[4]
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y));
 }
 
+// Asynchronous copies to shared memory, of 8 or 16 bytes.
+template <int kBytes>
+__device__ __forceinline__ void copy_async(void* shared, const void* global) {
+  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(global), "n"(kBytes)
+               : "memory");
+}
+// 16 bytes, zeros unless `exists`.
+__device__ __forceinline__ void copy_async_or_clear(void* shared, const void* global, bool exists) {
+  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global),
+               "r"(exists ? 16 : 0)
+               : "memory");
+}
+__device__ __forceinline__ void commit_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+template <int kPending>
+__device__ __forceinline__ void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+// All threads of a cluster; before, each wrote to its block's shared memory what others read then.
+__device__ __forceinline__ void synchronize_cluster() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+#endif
+}
+// The float at this address of the shared memory of block `rank` of the cluster.
+__device__ __forceinline__ float load_of_rank(const float* shared, int rank) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  const uint32_t from = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  uint32_t remote;
+  float value;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(from), "r"(rank));
+  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(remote) : "memory");
+  return value;
+#else
+  return *shared;
+#endif
+}
+
 __device__ __forceinline__ __half2 as_half2(uint32_t bits) {
   __half2 value;
   *reinterpret_cast<uint32_t*>(&value) = bits;
@@ -105,21 +147,22 @@ __device__ __forceinline__ void store_outputs(const HalfArguments& arguments, in
   const WeightTiles& weights = arguments.weights;
   const LinearOutput& output = arguments.output;
   const float scale = arguments.tokens.scales[token];
-  const auto store = [&](int column, float value) {
-    if (output.residual != nullptr)
-      value += output.residual[token * output.residual_stride + column];
-    output.y[token * output.stride + column] = value;
-  };
+  const int column = n_tile * (weights.gated ? 8 : kTileRows) + g;
+  const int columns = weights.gated ? weights.n / 2 : weights.n;
+  const bool low = column < columns;
+  const bool high = !weights.gated && column + 8 < columns;
+  float added[2] = {0, 0};
+  if (output.residual != nullptr) {
+    const float* const from = output.residual + token * output.residual_stride + column;
+    if (low) added[0] = from[0];
+    if (high) added[1] = from[8];
+  }
   first *= scale;
   second *= scale;
-  if (weights.gated) {
-    const int column = n_tile * 8 + g;
-    if (column < weights.n / 2) store(column, first / (1.0f + expf(-first)) * second);
-    return;
-  }
-  const int column = n_tile * kTileRows + g;
-  if (column < weights.n) store(column, first);
-  if (column + 8 < weights.n) store(column + 8, second);
+  if (weights.gated) first = first / (1.0f + expf(-first)) * second;
+  float* const to = output.y + token * output.stride + column;
+  if (low) to[0] = first + added[0];
+  if (high) to[8] = second + added[1];
 }
 
 }  // namespace abq::runtime::cuda

@@ -18,20 +18,6 @@ constexpr int kStages = 4;
 constexpr int kColumnBytes = 2 * kChunkInputs + 32;
 constexpr int kStageBytes = kColumns * kColumnBytes;
 
-__device__ __forceinline__ void copy_async(void* shared, const void* global, bool exists) {
-  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global),
-               "r"(exists ? 16 : 0)
-               : "memory");
-}
-__device__ __forceinline__ void commit_copies() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-template <int kPending>
-__device__ __forceinline__ void wait_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
-
 // Starts the copy of chunk `chunk` of the block's columns.
 __device__ __forceinline__ void load_chunk(const HalfTokens& tokens, int first_column, int chunk,
                                            uint8_t* stage) {
@@ -43,8 +29,9 @@ __device__ __forceinline__ void load_chunk(const HalfTokens& tokens, int first_c
     const int column = piece / kPieces;
     const bool exists = first_column + column < 2 * tokens.m;
     const int64_t row = exists ? first_column + column : 0;
-    copy_async(stage + column * kColumnBytes + piece % kPieces * 16,
-               tokens.halves + row * stride + chunk * kChunkInputs + piece % kPieces * 8, exists);
+    copy_async_or_clear(stage + column * kColumnBytes + piece % kPieces * 16,
+                        tokens.halves + row * stride + chunk * kChunkInputs + piece % kPieces * 8,
+                        exists);
   }
 }
 

@@ -182,6 +182,15 @@ TEST_CASE("cuda.half multiplies codes of every width like float64") {
   }
 }
 
+TEST_CASE("cuda.half multiplies more rows than processors have warps") {
+  for (const quant::WeightSpec& spec :
+       {quant::WeightSpec{.bits = 4}, quant::WeightSpec{.bits = 2, .group_size = 64}}) {
+    const Case c(spec, 12 * 1024 + 8, 768, false);
+    for (const int64_t m : {1, 6, 11, 24})
+      check_case(c, m, true);
+  }
+}
+
 TEST_CASE("cuda.half scales groups of 32, 64 and 128 inputs by themselves") {
   const quant::WeightSpec specs[] = {
       {.bits = 1, .group_size = 128},
