@@ -32,6 +32,7 @@ struct BytesBlock {
   const LinearOutput& output;
   Shared& shared;
   int lane, warp, warps, k_tiles, n_tile, token;  // the first tile and token of the block
+  int64_t token_words;                            // from 8 tokens to the next 8
   int32_t sums[R][B][4];
   float terms[grouped ? R : 1][grouped ? B : 1][4];
 
@@ -86,8 +87,7 @@ struct BytesBlock {
       const int step = Unit::kTiles > 1 ? min(begin + i, steps - 1) : begin + i;
 #pragma unroll
       for (int b = 0; b < B; ++b) {
-        const uint32_t* const source =
-            codes + (static_cast<int64_t>(b) * 16 * k_tiles + 2 * step) * kLanes;
+        const uint32_t* const source = codes + b * token_words + 2 * step * kLanes;
         const uint32_t b0 = source[0];
         const uint32_t b1 = source[kLanes];
 #pragma unroll
@@ -232,6 +232,8 @@ __global__ void __launch_bounds__(32 * kMaxWarps, B == 1 ? 2 : 1)
   self.warps = blockDim.x / kLanes;
   self.k_tiles = tiles_of(w.k, kTileDepth);
   self.n_tile = blockIdx.x * R;
+  // Buffers of up to 8 tokens end there: all blocks of 8 are the first then.
+  self.token_words = x.m > 8 ? static_cast<int64_t>(16) * self.k_tiles * kLanes : 0;
   self.token = blockIdx.y * 8 * B;
   const int units = Unit::count(self.k_tiles);
   const int last_tile = tiles_of(w.n, kTileRows) - 1;
