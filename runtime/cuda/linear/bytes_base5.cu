@@ -6,8 +6,9 @@ namespace abq::runtime::cuda {
 
 cudaError_t launch_bytes_base5(const WeightTiles& w, const TokenTiles& x,
                                const LinearOutput& output, BlockShape shape, cudaStream_t stream) {
-  if (few_fits(w, x, shape.tiles)) return launch_few<Base5Item, 2, 3>(w, x, output, shape, stream);
-  return launch_unit<Base5Unit, 2>(w, x, output, shape, stream);
+  if (shape.tiles > 1 && few_fits(w, x, shape.tiles))
+    return launch_few(w, x, output, shape, stream);
+  return launch_unit<Base5Unit, 1, 2>(w, x, output, shape, stream);
 }
 
 }  // namespace abq::runtime::cuda

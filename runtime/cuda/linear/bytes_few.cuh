@@ -1,11 +1,11 @@
-// cuda.bytes for up to 8 tokens, per channel: the kernel of decode steps.
+// cuda.bytes for one token and base 5, per channel: the kernel of decode steps.
 //
-// A block has a few tiles of 16 rows. The codes of its tokens are copied to shared memory once, and
+// A block has a few tiles of 16 rows. The codes of the token are copied to shared memory once, and
 // all fragments of B come from there. The block's items (bytes_items.cuh), tile by tile along k,
 // are shared out to its warps in ranges; a warp adds the sums of its part of a tile to those in
 // shared memory (integers: the order does not matter).
 //
-//   shared:  [tile][scale, zero, sum][16]   [tile][16 rows][8 tokens] sums   [row of codes][stride]
+//   shared:  [tile][scale, zero, sum][16]   [tile][16 rows] sums   [codes]
 #pragma once
 
 #include "runtime/cuda/launch.cuh"
@@ -42,42 +42,36 @@ __device__ __forceinline__ void stage_terms(const WeightTiles& w, int first_tile
   }
 }
 
-// The codes of 2^log_rows tokens, row by row.
-__device__ __forceinline__ void stage_codes(const TokenTiles& x, int k_tiles, int log_rows,
-                                            int stride, uint32_t* codes) {
-  const int chunks = (16 * k_tiles) << log_rows;
-  for (int i = threadIdx.x; i < chunks; i += blockDim.x) {
-    const int token = i & ((1 << log_rows) - 1);
-    const int chunk = i >> log_rows;
-    copy_async(codes + token * stride + 4 * chunk,
-               reinterpret_cast<const uint4*>(x.codes) + 8 * chunk + token);
-  }
+// The codes of the token: 16 bytes of each octet.
+__device__ __forceinline__ void stage_codes(const TokenTiles& x, int k_tiles, uint32_t* codes) {
+  for (int i = threadIdx.x; i < 16 * k_tiles; i += blockDim.x)
+    copy_async(codes + 4 * i, reinterpret_cast<const uint4*>(x.codes) + 8 * i);
 }
 
-// Adds a warp's sums of a tile to the block's.
-template <class Item>
-__device__ __forceinline__ void flush_sums(int32_t (&sums)[Item::kSums][4], int lane, int tokens,
+// Adds a warp's sums of a tile to the block's. All columns of B are the token: the first counts.
+__device__ __forceinline__ void flush_sums(int32_t (&sums)[Base5Item::kSums][4], int lane,
                                            int32_t* totals) {
-  const int g = lane_row(lane);
-  const int column = 2 * lane_column(lane);
+  int32_t low = 0;
+  int32_t high = 0;
 #pragma unroll
-  for (int c = 0; c < 4; ++c) {
-    int32_t total = 0;
+  for (int i = 0; i < Base5Item::kSums; ++i) {
+    low += sums[i][0];
+    high += sums[i][2];
 #pragma unroll
-    for (int i = 0; i < Item::kSums; ++i) {
-      total += sums[i][c] >> Item::shift(i);
+    for (int c = 0; c < 4; ++c)
       sums[i][c] = 0;
-    }
-    if (column + (c & 1) < tokens)
-      atomicAdd(&totals[8 * (g + 8 * (c >> 1)) + column + (c & 1)], total);
   }
+  if (lane_column(lane) != 0) return;
+  atomicAdd(&totals[lane_row(lane)], low);
+  atomicAdd(&totals[lane_row(lane) + 8], high);
 }
 
-// D items of a lane under way.
-template <class Item, int D, int blocks>
-__global__ void __launch_bounds__(32 * kMaxWarps, blocks)
+inline constexpr int kFewDepth = 2;   // items of a lane under way
+inline constexpr int kFewBlocks = 3;  // of 8 warps, that must fit a multiprocessor's registers
+
+__global__ void __launch_bounds__(32 * kMaxWarps, kFewBlocks)
     bytes_few_kernel(const WeightTiles w, const TokenTiles x, const LinearOutput output,
-                     int block_tiles, int log_rows) {
+                     int block_tiles) {
   extern __shared__ uint4 shared_bytes[];
   const int lane = threadIdx.x % kLanes;
   const int warp = threadIdx.x / kLanes;
@@ -87,96 +81,81 @@ __global__ void __launch_bounds__(32 * kMaxWarps, blocks)
   const int tiles = min(block_tiles, tiles_of(w.n, kTileRows) - first_tile);
   uint32_t* const terms = reinterpret_cast<uint32_t*>(shared_bytes);
   int32_t* const totals = reinterpret_cast<int32_t*>(terms) + 48 * block_tiles;
-  uint32_t* const codes = terms + (48 + 128) * block_tiles;
-  const int stride = few_code_stride(k_tiles + Item::kPaddingTiles);
+  uint32_t* const codes = terms + (48 + 16) * block_tiles;
 
   // load_tile: this warp's items are begin .. end - 1.
-  const int items = Item::count(k_tiles);
+  const int items = Base5Item::count(k_tiles);
   const int begin = items * tiles * warp / warps;
   const int end = items * tiles * (warp + 1) / warps;
   ItemCursor loading{begin / items, begin % items};
   ItemCursor at = loading;
-  Item ring[D];
+  Base5Item ring[kFewDepth];
 #pragma unroll
-  for (int d = 0; d < D; ++d) {
+  for (int d = 0; d < kFewDepth; ++d) {
     if (begin + d >= end) break;
     ring[d].load(w, first_tile + loading.tile, k_tiles, loading.item, lane);
     loading.next(items);
   }
   stage_terms(w, first_tile, tiles, terms);
-  for (int i = threadIdx.x; i < 128 * tiles; i += blockDim.x)
+  for (int i = threadIdx.x; i < kTileRows * tiles; i += blockDim.x)
     totals[i] = 0;
-  const int token = min(static_cast<int>(threadIdx.x & 7), x.m - 1);
-  const int row = (threadIdx.x >> 3) & 7;
-  const int own_tile = threadIdx.x >> 6;  // of this thread's first outputs
+  const int row = threadIdx.x & 7;
+  const int own_tile = threadIdx.x >> 3;  // of this thread's outputs, if there is one
   ResidualPlace place;
-  if (own_tile < tiles) place = place_residual(w, output, first_tile + own_tile, row, token);
+  if (own_tile < tiles) place = place_residual(w, output, first_tile + own_tile, row, 0);
   compute_now(place);
   release_next();
 
   // wait_stage: from here on tokens can be read.
   wait_for_previous();
-  stage_codes(x, k_tiles, log_rows, stride, codes);
-  const TokenTerms token_terms = load_token_terms(x, token);
-  ResidualPair residual = read_residual(output, place);
+  stage_codes(x, k_tiles, codes);
+  const TokenTerms token_terms = load_token_terms(x, 0);
+  const ResidualPair residual = read_residual(output, place);
   wait_for_copies();
   __syncthreads();
 
-  // byte_mma. Columns beyond the tokens repeat one of them; nobody reads their sums.
-  const uint32_t* const lane_codes =
-      codes + min(lane_row(lane), (1 << log_rows) - 1) * stride + lane_column(lane);
-  int32_t sums[Item::kSums][4] = {};
-  for (int first = begin; first < end; first += D) {
+  // byte_mma
+  const uint32_t* const lane_codes = codes + lane_column(lane);
+  int32_t sums[Base5Item::kSums][4] = {};
+  for (int first = begin; first < end; first += kFewDepth) {
 #pragma unroll
-    for (int d = 0; d < D; ++d) {
+    for (int d = 0; d < kFewDepth; ++d) {
       const int number = first + d;
       if (number >= end) break;
       ring[d].multiply(at.item, lane_codes, sums);
-      if (number + D < end) {
+      if (number + kFewDepth < end) {
         ring[d].load(w, first_tile + loading.tile, k_tiles, loading.item, lane);
         loading.next(items);
       }
       if (at.item + 1 == items || number + 1 == end)
-        flush_sums<Item>(sums, lane, x.m, totals + 128 * at.tile);
+        flush_sums(sums, lane, totals + kTileRows * at.tile);
       at.next(items);
     }
   }
   __syncthreads();
 
-  // epilogue: a thread has the same rows and token in each of its tiles.
-  if ((threadIdx.x & 7) >= x.m) return;
-  for (int tile = own_tile; tile < tiles; tile += blockDim.x >> 6) {
-    if (tile != own_tile) residual = load_residual(w, output, first_tile + tile, row, token);
-    RowTerms rows;
+  // epilogue: a thread has two rows of one tile.
+  if (own_tile >= tiles) return;
+  RowTerms rows;
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const uint32_t* const from = terms + 48 * tile + row + 8 * i;
-      rows.scale[i] = reinterpret_cast<const float*>(from)[0];
-      rows.zero[i] = static_cast<int32_t>(from[16]);
-      rows.sum[i] = static_cast<int32_t>(from[32]);
-    }
-    const int32_t* const own = totals + 128 * tile + 8 * row + token;
-    finish_pair(w, output, first_tile + tile, row, token, rows, token_terms, residual, own[0],
-                own[64]);
+  for (int i = 0; i < 2; ++i) {
+    const uint32_t* const from = terms + 48 * own_tile + row + 8 * i;
+    rows.scale[i] = reinterpret_cast<const float*>(from)[0];
+    rows.zero[i] = static_cast<int32_t>(from[16]);
+    rows.sum[i] = static_cast<int32_t>(from[32]);
   }
+  const int32_t* const own = totals + kTileRows * own_tile + row;
+  finish_pair(w, output, first_tile + own_tile, row, 0, rows, token_terms, residual, own[0],
+              own[8]);
 }
 
-// `blocks`: of 8 warps, that must fit a multiprocessor's registers.
-template <class Item, int D, int blocks>
-cudaError_t launch_few(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,
-                       BlockShape shape, cudaStream_t stream) {
-  const auto kernel = bytes_few_kernel<Item, D, blocks>;
-  const int bytes = few_shared_bytes(w, x, shape.tiles);
-  if (bytes > kFewDefaultShared) {
-    const cudaError_t error =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kFewShared);
-    if (error != cudaSuccess) return error;
-  }
+inline cudaError_t launch_few(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,
+                              BlockShape shape, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>(tiles_of(tiles_of(w.n, kTileRows), shape.tiles)));
-  return launch(kernel,
+  return launch(bytes_few_kernel,
                 LaunchShape{grid, dim3(static_cast<unsigned>(kLanes * shape.warps)),
-                            static_cast<unsigned>(bytes)},
-                stream, w, x, output, shape.tiles, few_log_rows(x.m));
+                            static_cast<unsigned>(few_shared_bytes(w, shape.tiles))},
+                stream, w, x, output, shape.tiles);
 }
 
 }  // namespace abq::runtime::cuda

@@ -1,4 +1,4 @@
-// What a warp of the byte kernel of few tokens works on at once: weights of 16 rows that become
+// What a warp of the byte kernel of one token works on at once: weights of 16 rows that become
 // A registers of m16n8k32 where they are used.
 //
 // codes: this lane's word of shared memory for the row's first input, 8 words a step of 32 inputs:
@@ -8,60 +8,13 @@
 #include "runtime/cuda/linear/base5_tiles.h"
 #include "runtime/cuda/linear/bytes_few.h"
 #include "runtime/cuda/linear/mma.cuh"
-#include "runtime/cuda/linear/plane_fields.h"
 
 namespace abq::runtime::cuda {
-
-// One tile of at most Cap planes. Codes stay where they are in their bytes: each place has sums of
-// its own, that are shifted in the end.
-template <int Cap>
-struct PlaneItem {
-  static constexpr int kPaddingTiles = few_padding_tiles(TileEncoding::kPlanes);
-  static constexpr int kSums = Cap == 2 ? 4 : 2;
-
-  uint32_t words[Cap][4];
-
-  static __device__ __forceinline__ int count(int k_tiles) { return k_tiles; }
-  static __device__ __forceinline__ constexpr int shift(int sum) {
-    return Cap == 8 ? 0 : Cap * sum;
-  }
-
-  __device__ __forceinline__ void load(const WeightTiles& w, int n_tile, int k_tiles, int item,
-                                       int lane) {
-    const uint4* const source = reinterpret_cast<const uint4*>(w.tiles) +
-                                plane_load(n_tile, k_tiles, item, w.planes, 0, lane);
-#pragma unroll
-    for (int i = 0; i < Cap; ++i) {
-      uint4 loaded = make_uint4(0, 0, 0, 0);
-      if (i < w.planes) loaded = load_streaming(source + i * kLanes);
-      words[i][0] = loaded.x;
-      words[i][1] = loaded.y;
-      words[i][2] = loaded.z;
-      words[i][3] = loaded.w;
-    }
-  }
-  __device__ __forceinline__ void multiply(int item, const uint32_t* codes,
-                                           int32_t (&sums)[kSums][4]) {
-    const uint32_t* const from = codes + 8 * kTileSteps * item;
-    merge_planes<Cap>(words);
-#pragma unroll
-    for (int step = 0; step < kTileSteps; ++step) {
-      const int place = Cap == 8 ? step % 2 : step / Cap;
-      constexpr uint32_t kField = Cap == 8 ? 0xffffffffu : ((1u << Cap) - 1u) * 0x01010101u;
-      uint32_t a[4];
-#pragma unroll
-      for (int word = 0; word < 4; ++word)
-        a[word] = words[step % Cap][word] & (kField << shift(place));
-      byte_mma(sums[place], a, from[8 * step], from[8 * step + 4]);
-    }
-  }
-};
 
 // Half a unit of base 5: words 0 .. 13 or 14 .. 27 of it and the two sets that are in their bits 0.
 // The registers of a half are steps 0 .. 9 and half of step 10, or the other half and steps
 // 11 .. 20; those of the two sets are the next step and a half behind the sets of all words.
 struct Base5Item {
-  static constexpr int kPaddingTiles = few_padding_tiles(TileEncoding::kBase5);
   static constexpr int kSums = 2;
   static constexpr int kLoads = 4;  // the one in the middle is read for both halves
 
@@ -71,7 +24,6 @@ struct Base5Item {
   static __device__ __forceinline__ int count(int k_tiles) {
     return 2 * base5_units(k_tiles) - (k_tiles % kBase5UnitTiles == 1 ? 1 : 0);
   }
-  static __device__ __forceinline__ constexpr int shift(int) { return 0; }
 
   __device__ __forceinline__ void load(const WeightTiles& w, int n_tile, int k_tiles, int item,
                                        int lane) {

@@ -1,5 +1,5 @@
 // cuda.bytes: weight codes are expanded to bytes in registers and meet the activation codes in
-// mma m16n8k32 u8 x u8: any widths, any number of tokens, groups. (Few tokens without groups:
+// mma m16n8k32 u8 x u8: any widths, any number of tokens, groups. (One token and base 5:
 // bytes_few.cuh.)
 //
 // A block has R tiles of 16 rows and B blocks of 8 tokens; its warps share K unit by unit and read
@@ -15,9 +15,19 @@
 
 namespace abq::runtime::cuda {
 
+// What a thread needs for its outputs, loaded ahead of their sums: row terms with one tile in the
+// block (R = 1), the others with 8 tokens (B = 1).
+struct EarlyTerms {
+  RowTerms rows;
+  TokenTerms token;
+  ResidualPair residual;
+};
+
 template <class Unit, int B, int R, bool grouped>
 struct BytesBlock {
   static constexpr int kChunk = B < 4 ? B : 4;  // blocks of 8 tokens reduced at a time
+  // With few products side by side, two sums take turns: each waits half as often for its last.
+  static constexpr int kTurns = B == 1 && R == 1 && !grouped ? 2 : 1;
 
   struct Shared {
     union {
@@ -32,18 +42,26 @@ struct BytesBlock {
   const LinearOutput& output;
   Shared& shared;
   int lane, warp, warps, k_tiles, n_tile, token;  // the first tile and token of the block
-  int64_t token_words;                            // from 8 tokens to the next 8
-  int32_t sums[R][B][4];
+  int32_t sums[R][B * kTurns][4];
   float terms[grouped ? R : 1][grouped ? B : 1][4];
 
   __device__ __forceinline__ void clear_sums() {
 #pragma unroll
     for (int r = 0; r < R; ++r)
 #pragma unroll
-      for (int b = 0; b < B; ++b)
+      for (int b = 0; b < B * kTurns; ++b)
 #pragma unroll
         for (int c = 0; c < 4; ++c)
           sums[r][b][c] = 0;
+  }
+
+  // Adds the second sum of each block of tokens to its first.
+  __device__ __forceinline__ void join_sums() {
+    if constexpr (kTurns == 2) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c)
+        sums[0][0][c] += sums[0][1][c];
+    }
   }
 
   // Group `group` ends: its sums meet zero points and scales.
@@ -87,12 +105,14 @@ struct BytesBlock {
       const int step = Unit::kTiles > 1 ? min(begin + i, steps - 1) : begin + i;
 #pragma unroll
       for (int b = 0; b < B; ++b) {
-        const uint32_t* const source = codes + b * token_words + 2 * step * kLanes;
+        const uint32_t* const source =
+            codes + (static_cast<int64_t>(b) * 16 * k_tiles + 2 * step) * kLanes;
         const uint32_t b0 = source[0];
         const uint32_t b1 = source[kLanes];
 #pragma unroll
         for (int r = 0; r < R; ++r)
-          byte_mma(sums[r][b], expanded[r][i], b0, b1);
+          byte_mma(sums[r][b + (kTurns == 2 ? (Unit::kRoundSteps * round + i) % 2 : 0)],
+                   expanded[r][i], b0, b1);
       }
       if constexpr (grouped) {
         const int group_steps = w.group_size / 32;  // a power of two
@@ -108,7 +128,7 @@ struct BytesBlock {
 #pragma unroll
     for (int r = 0; r < R; ++r)
       units[r].prepare();
-    constexpr int kUnrolled = Unit::kShortUnroll;
+    constexpr int kUnrolled = B == 1 && !grouped ? Unit::kRounds : Unit::kShortUnroll;
 #pragma unroll 1
     for (int turn = 0; turn < Unit::kRounds; turn += kUnrolled) {
 #pragma unroll
@@ -126,7 +146,7 @@ struct BytesBlock {
   }
 
   // Per channel: adds up the warps, and the segments before; the last one makes outputs.
-  __device__ __forceinline__ void reduce(bool first, bool last, const RowTerms& early) {
+  __device__ __forceinline__ void reduce(bool first, bool last, const EarlyTerms& early) {
     const int g = lane_row(lane);
     const int t = lane_column(lane);
 #pragma unroll
@@ -169,8 +189,9 @@ struct BytesBlock {
             continue;
           }
           finish_pair(w, output, n_tile + r, row, at,
-                      R == 1 ? early : load_row_terms(w, n_tile + r, 0, row),
-                      load_token_terms(x, at), load_residual(w, output, n_tile + r, row, at), low,
+                      R == 1 ? early.rows : load_row_terms(w, n_tile + r, 0, row),
+                      B == 1 ? early.token : load_token_terms(x, at),
+                      B == 1 ? early.residual : load_residual(w, output, n_tile + r, row, at), low,
                       high);
         }
       }
@@ -232,8 +253,6 @@ __global__ void __launch_bounds__(32 * kMaxWarps, B == 1 ? 2 : 1)
   self.warps = blockDim.x / kLanes;
   self.k_tiles = tiles_of(w.k, kTileDepth);
   self.n_tile = blockIdx.x * R;
-  // Buffers of up to 8 tokens end there: all blocks of 8 are the first then.
-  self.token_words = x.m > 8 ? static_cast<int64_t>(16) * self.k_tiles * kLanes : 0;
   self.token = blockIdx.y * 8 * B;
   const int units = Unit::count(self.k_tiles);
   const int last_tile = tiles_of(w.n, kTileRows) - 1;
@@ -248,8 +267,8 @@ __global__ void __launch_bounds__(32 * kMaxWarps, B == 1 ? 2 : 1)
       if (unit < units)
         ring[d][r].load(w, min(self.n_tile + r, last_tile), self.k_tiles, unit, self.lane);
   }
-  RowTerms early{};
-  if (R == 1 && !grouped) early = load_row_terms(w, self.n_tile, 0, (threadIdx.x >> 3) & 7);
+  EarlyTerms early{};
+  if (R == 1 && !grouped) early.rows = load_row_terms(w, self.n_tile, 0, (threadIdx.x >> 3) & 7);
   self.clear_sums();
   if constexpr (grouped) {
 #pragma unroll
@@ -263,10 +282,20 @@ __global__ void __launch_bounds__(32 * kMaxWarps, B == 1 ? 2 : 1)
   int64_t first_code =
       static_cast<int64_t>(blockIdx.y) * B * 16 * self.k_tiles * kLanes + self.lane;
   compute_now(first_code);
+  const int early_token = min(self.token + static_cast<int>(threadIdx.x & 7), x.m - 1);
+  ResidualPlace place;
+  if (B == 1 && !grouped) {
+    place = place_residual(w, output, self.n_tile, (threadIdx.x >> 3) & 7, early_token);
+    compute_now(place);
+  }
   release_next();
 
   // wait_stage: from here on tokens can be read.
   wait_for_previous();
+  if (B == 1 && !grouped) {
+    early.token = load_token_terms(x, early_token);
+    early.residual = read_residual(output, place);
+  }
   const uint32_t* const codes = reinterpret_cast<const uint32_t*>(x.codes) + first_code;
 
   // byte_mma, in turns of D units a warp: the same number of turns for all warps.
@@ -287,6 +316,7 @@ __global__ void __launch_bounds__(32 * kMaxWarps, B == 1 ? 2 : 1)
     if constexpr (!grouped) {
       const bool last = turn + 1 == turns;
       if (!last && (turn + 1) * D % Unit::kSegment != 0) continue;
+      self.join_sums();
       self.reduce(first, last, early);
       self.clear_sums();
       first = false;
@@ -306,14 +336,18 @@ cudaError_t start_bytes(const WeightTiles& w, const TokenTiles& x, const LinearO
                 output);
 }
 
-// The instances of one unit.
-template <class Unit, int Depth>
+// The instances of one unit; Deep units of one tile are under way for few tokens where K is long.
+template <class Unit, int Depth, int Deep>
 cudaError_t launch_unit(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,
                         BlockShape shape, cudaStream_t stream) {
   constexpr int kShallow = Depth > 1 ? Depth / 2 : 1;
   if (w.group_size > 0) {
     return x.m <= 8 ? start_bytes<Unit, 1, 1, Depth, true>(w, x, output, shape, stream)
                     : start_bytes<Unit, 4, 1, kShallow, true>(w, x, output, shape, stream);
+  }
+  if (x.m <= 8) {
+    return shape.depth <= Depth ? start_bytes<Unit, 1, 1, Depth, false>(w, x, output, shape, stream)
+                                : start_bytes<Unit, 1, 1, Deep, false>(w, x, output, shape, stream);
   }
   if (x.m <= 16) return start_bytes<Unit, 2, 1, Depth, false>(w, x, output, shape, stream);
   if (x.m <= 32) return start_bytes<Unit, 4, 2, kShallow, false>(w, x, output, shape, stream);

@@ -1,4 +1,3 @@
-#include "runtime/cuda/linear/bytes_few.cuh"
 #include "runtime/cuda/linear/bytes_kernel.cuh"
 #include "runtime/cuda/linear/bytes_launchers.h"
 
@@ -7,9 +6,7 @@ namespace abq::runtime::cuda {
 cudaError_t launch_bytes_planes4(const WeightTiles& w, const TokenTiles& x,
                                  const LinearOutput& output, BlockShape shape,
                                  cudaStream_t stream) {
-  if (few_fits(w, x, shape.tiles))
-    return launch_few<PlaneItem<4>, 2, 3>(w, x, output, shape, stream);
-  return launch_unit<PlaneUnit<4>, 2>(w, x, output, shape, stream);
+  return launch_unit<PlaneUnit<4>, 2, 4>(w, x, output, shape, stream);
 }
 
 }  // namespace abq::runtime::cuda

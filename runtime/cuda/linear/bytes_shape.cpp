@@ -10,19 +10,16 @@ namespace abq::runtime::cuda {
 BlockShape bytes_shape(const WeightTiles& w, const TokenTiles& x) {
   const int k_tiles = tiles_of(w.k, kTileDepth);
   const int n_tiles = tiles_of(w.n, kTileRows);
-  BlockShape shape;
-  if (x.m > 2) {
-    // Each block copies the codes of its tokens: two blocks a multiprocessor.
-    shape.tiles = std::max(1, std::min(8, tiles_of(n_tiles, 2 * 132)));
-  } else {
-    shape.tiles = std::max(1, std::min(4, tiles_of(n_tiles, 6 * 132)));
-    shape.warps = std::max(4, one_wave_warps(tiles_of(n_tiles, shape.tiles), 3));
-  }
-  if (!few_fits(w, x, shape.tiles)) shape = {};
+  // More rows than fit at once: a block takes several tiles, so that it starts once.
+  if (n_tiles > 2 * kMultiprocessors && few_fits(w, x, 2)) return {kMaxWarps, 2, 2};
   const bool base5 = w.encoding == TileEncoding::kBase5;
-  const int units = (base5 ? base5_units(k_tiles) : k_tiles) * shape.tiles;
-  shape.warps = std::clamp(units + units % 2, 2, shape.warps);
-  return shape;
+  const int units = base5 ? base5_units(k_tiles) : k_tiles;
+  // An even number of warps: threads come in 64s, so that each finishes the same rows.
+  const int warps = std::clamp(units + units % 2, 2, kMaxWarps);
+  if (base5) return {warps, units > warps && n_tiles <= 2 * kMultiprocessors ? 2 : 1};
+  // Wide matrices start more blocks than run at once: small ones with deep loads go on sooner.
+  if (x.m <= 8 && n_tiles > 4 * kMultiprocessors && k_tiles <= 16) return {2, 4};
+  return {warps, x.m <= 8 && units > 2 * warps ? 4 : 2};
 }
 
 cudaError_t launch_bytes(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,

@@ -14,17 +14,18 @@ namespace abq::runtime::cuda {
 struct BlockShape {
   int warps = 8;  // 2, 4, 6 or 8: threads come in 64s, so that each finishes the same rows
   int depth = 2;  // bits: k-tiles of a lane under way; the next instance that exists serves
-  int tiles = 1;  // bytes, up to 8 tokens: tiles of 16 rows of a block
+  int tiles = 1;  // bytes, one token and base 5: tiles of 16 rows of a block
 };
 
 inline constexpr int kMaxWarps = 8;
 inline constexpr int kMaxBitColumns = 32;       // of m * activation bits
 inline constexpr int kMaxGroupedBitTokens = 4;  // with groups
 
+inline constexpr int kMultiprocessors = 132;  // of the device that shapes were measured on
+
 // Warps of a block: as many as let all blocks run at once, where `blocks` of 8 warps fit into the
 // registers of a multiprocessor.
 constexpr int one_wave_warps(int64_t all_blocks, int blocks) {
-  constexpr int kMultiprocessors = 132;
   int warps = kMaxWarps;
   while (warps > 2 && all_blocks > kMultiprocessors * blocks * (kMaxWarps / warps))
     warps /= 2;

@@ -93,11 +93,12 @@ struct Alternatives {
 Alternatives alternatives(const WeightTiles& w, int m) {
   if (m > 1) return {{}, {{8, 2, 1}, {4, 2, 1}, {8, 2, 2}, {8, 2, 3}, {4, 2, 2}, {8, 2, 6}}};
   if (w.encoding == TileEncoding::kBase5)
-    return {{}, {{8, 2, 1}, {4, 2, 1}, {2, 2, 1}, {8, 2, 2}, {4, 2, 2}, {8, 2, 6}}};
-  return {{{8, 4, 1}, {4, 4, 1}, {2, 4, 1}, {w.planes == 3 ? 4 : 6, 2, 1}}, {{8, 2, 1}, {4, 2, 1}}};
+    return {{}, {{8, 2, 1}, {6, 2, 1}, {8, 2, 2}, {4, 2, 2}, {8, 2, 4}}};
+  return {{{8, 4, 1}, {4, 4, 1}, {2, 4, 1}, {w.planes == 3 ? 4 : 6, 2, 1}},
+          {{8, 2, 1}, {8, 4, 1}, {4, 2, 1}, {2, 4, 1}}};
 }
 
-// The chosen kernel, then other block shapes (warps x depth of bits, warps x tiles of bytes).
+// The chosen kernel, then other block shapes (warps x depth, or warps x tiles of base 5).
 void print_times(const char* scheme, const Rotation& weights, int bits, int m, double floor) {
   const WeightTiles& first = weights.at(0);
   DeviceTokens tokens{HostTokens(random_tokens(bits, m, first.k, 5))};
@@ -118,7 +119,7 @@ void print_times(const char* scheme, const Rotation& weights, int bits, int m, d
   });
   std::printf("%-3s a%d M=%d %-10s %dx%d %.2f us %.2fx |", scheme, bits, m,
               std::string(linear_kernel_name(chosen)).c_str(), shape.warps,
-              chosen == LinearKernel::kBits ? shape.depth : shape.tiles, us, us / floor);
+              first.encoding == TileEncoding::kBase5 ? shape.tiles : shape.depth, us, us / floor);
   const auto print = [&](const char* kernel, auto launcher, const std::vector<BlockShape>& shapes,
                          bool tiles) {
     if (!shapes.empty()) std::printf(" %s", kernel);
@@ -129,8 +130,9 @@ void print_times(const char* scheme, const Rotation& weights, int bits, int m, d
                   }));
   };
   const Alternatives others = alternatives(first, m);
+  const bool base5 = first.encoding == TileEncoding::kBase5;
   print("bits", launch_bits, others.bits, false);
-  print("bytes", launch_bytes, others.bytes, true);
+  print("bytes", launch_bytes, others.bytes, base5);
   std::printf("\n");
   std::fflush(stdout);
 }
