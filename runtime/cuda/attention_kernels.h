@@ -21,6 +21,9 @@
 
 namespace abq::runtime::cuda {
 
+// Ok, or InvalidArgument and Unsupported for what the launchers below refuse.
+Status check_attention(const AttentionLayer& layer);
+
 // Memory of one layer in a sequence's cache: capacity * cache_token_bytes(layer) bytes, where
 // capacity is a multiple of kCacheGranularity. Keys and values at 16 bits are float16; below, codes
 // in 2, 4 or 8 bits (the next that holds them) with a float32 scale and zero point per token and

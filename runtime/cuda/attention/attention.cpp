@@ -10,7 +10,15 @@ bool is_width(int bits) {
   return (bits >= 2 && bits <= 8) || bits == 16;
 }
 
-Status check_layer(const AttentionLayer& layer) {
+Status check_workspace(const Workspace& workspace, int64_t needed) {
+  if (workspace.bytes >= needed) return {};
+  return invalid_argument("cuda attention: {} bytes of workspace needed, got {}", needed,
+                          workspace.bytes);
+}
+
+}  // namespace
+
+Status check_attention(const AttentionLayer& layer) {
   if (layer.heads < 1 || layer.kv_heads < 1 || layer.heads % layer.kv_heads != 0) {
     return invalid_argument("cuda attention: kv heads must divide heads, got {} and {}",
                             layer.kv_heads, layer.heads);
@@ -25,14 +33,6 @@ Status check_layer(const AttentionLayer& layer) {
   }
   return {};
 }
-
-Status check_workspace(const Workspace& workspace, int64_t needed) {
-  if (workspace.bytes >= needed) return {};
-  return invalid_argument("cuda attention: {} bytes of workspace needed, got {}", needed,
-                          workspace.bytes);
-}
-
-}  // namespace
 
 int64_t cache_token_bytes(const AttentionLayer& layer) {
   return cache_layout(layer.kv_heads, layer.head_dim, layer.kv_bits, 1).token_bytes();
@@ -50,7 +50,7 @@ Status prefill_attention(const AttentionLayer& layer, int64_t layer_offset,
                          const AttentionInput& input, const SequenceState* sequence, int m,
                          int64_t /*max_tokens*/, float* y, int64_t y_stride,
                          const Workspace& workspace, cudaStream_t stream) {
-  ABQ_RETURN_IF_ERROR(check_layer(layer));
+  ABQ_RETURN_IF_ERROR(check_attention(layer));
   ABQ_RETURN_IF_ERROR(check_workspace(workspace, prefill_workspace_bytes(layer, m)));
   PrefillLaunch call;
   call.layer = layer;
@@ -74,7 +74,7 @@ Status decode_attention(const AttentionLayer& layer, int64_t layer_offset,
                         const AttentionInput& input, const SequenceState* sequences, int m,
                         int64_t max_tokens, float* y, int64_t y_stride, const TokenTiles* tokens,
                         const Workspace& workspace, cudaStream_t stream) {
-  ABQ_RETURN_IF_ERROR(check_layer(layer));
+  ABQ_RETURN_IF_ERROR(check_attention(layer));
   ABQ_RETURN_IF_ERROR(check_workspace(workspace, decode_workspace_bytes(layer, m, max_tokens)));
   if (tokens != nullptr && (tokens->k != layer.heads * layer.head_dim || tokens->m < m)) {
     return invalid_argument("cuda attention: tokens of [{}, {}] expected, got [{}, {}]", m,

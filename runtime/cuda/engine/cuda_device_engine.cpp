@@ -27,6 +27,27 @@ int64_t round_up(int64_t value, int64_t multiple) {
 
 }  // namespace
 
+// Before anything is uploaded: all steps that no kernel takes, together.
+Status CudaDeviceEngine::check_launches() const {
+  std::string missing;
+  const auto note = [&](const Launch& launch, const Status& status) {
+    if (!status.ok()) missing += fmt::format("\n  {}: {}", launch.name, status.message());
+  };
+  for (const Launch& launch : list_.launches) {
+    if (const auto* attention = std::get_if<AttentionLaunch>(&launch.operation)) {
+      note(launch, check_attention(attention_layer(program_, *attention, {})));
+    } else if (const auto* linear = std::get_if<QuantizedLinearLaunch>(&launch.operation)) {
+      const Result<TilesPlan> plan = plan_tiles(weight_parts(program_, *linear), linear->gated);
+      note(launch, plan.status());
+      if (!plan.ok()) continue;
+      const LinearProblem problem = linear_problem(plan->shape, linear->activation_bits, 1);
+      note(launch, can_run(choose_kernel(problem), problem));
+    }
+  }
+  if (missing.empty()) return {};
+  return device_error("cuda: steps that this build cannot run on {}:{}", device_.product, missing);
+}
+
 Result<std::unique_ptr<CudaDeviceEngine>> CudaDeviceEngine::create(const Program& program) {
   std::unique_ptr<CudaDeviceEngine> engine(new CudaDeviceEngine(program));
   ABQ_RETURN_IF_ERROR(engine->open());
@@ -46,6 +67,7 @@ Status CudaDeviceEngine::open() {
   description_ = fmt::format("{}, driver {}", device_.product, device_.driver);
   ABQ_RETURN_IF_CUDA_ERROR(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
   ABQ_ASSIGN_OR_RETURN(list_, make_launch_list(program_));
+  ABQ_RETURN_IF_ERROR(check_launches());
   ABQ_ASSIGN_OR_RETURN(weights_, DeviceWeights::create(program_, list_, stream_));
   program_.release_step = nullptr;  // it may hold the file that the weights came from
   choice_ = KernelChoice(program_.tunings, device_.product);

@@ -76,6 +76,7 @@ class CudaDeviceEngine : public DeviceEngine {
 
   explicit CudaDeviceEngine(const Program& program) : program_(program) {}
   Status open();
+  Status check_launches() const;
   // Host and device memory of the inputs and results of m sequences and `logit_rows` rows.
   Status reserve_transfers(int64_t m, int64_t logit_rows);
   static int64_t ids_offset(int64_t sequences);

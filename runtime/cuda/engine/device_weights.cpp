@@ -39,6 +39,16 @@ std::vector<float> to_floats(const compute::FloatMatrix& matrix) {
 
 }  // namespace
 
+std::vector<const StoredWeights*> weight_parts(const Program& program,
+                                               const QuantizedLinearLaunch& launch) {
+  std::vector<const StoredWeights*> parts;
+  for (const int part : launch.parts) {
+    const Program::Operation& operation = program.steps[static_cast<size_t>(part)].operation;
+    parts.push_back(&std::get<Program::BitLinear>(operation).weights);
+  }
+  return parts;
+}
+
 // Two rounds over the launches: the first only adds up sizes, the second fills the memory.
 class WeightUpload {
  public:
@@ -169,9 +179,7 @@ class WeightUpload {
     return add_matrix(parts);
   }
   Status add(const QuantizedLinearLaunch& launch) {
-    std::vector<const StoredWeights*> parts;
-    for (const int part : launch.parts)
-      parts.push_back(&operation<Program::BitLinear>(part).weights);
+    const std::vector<const StoredWeights*> parts = weight_parts(program_, launch);
     ABQ_ASSIGN_OR_RETURN(const TilesPlan plan, plan_tiles(parts, launch.gated));
     std::byte* const memory = reserve(plan.bytes);
     if (!filling_) return {};

@@ -20,6 +20,10 @@ struct LaunchWeights {
   const float* key_frequencies = nullptr;
 };
 
+// The weights of a launch's parts, in the order of its rows.
+std::vector<const StoredWeights*> weight_parts(const Program& program,
+                                               const QuantizedLinearLaunch& launch);
+
 class DeviceWeights {
  public:
   // Corrupt or InvalidArgument for weights that contradict their description; Device when there is

@@ -294,6 +294,23 @@ TEST_CASE("what cannot run is refused in words, and leaves the sessions as they 
   CHECK(session->position() == 0);
 }
 
+TEST_CASE("what no kernel takes is refused before anything is uploaded, all steps together") {
+  const auto plan = LoadedPlan::open(test::tiny_artifact("w4a8-kv8"), Verify::kAll);
+  REQUIRE(plan.ok());
+  Program program = make_program(*plan);
+  for (Program::Step& step : program.steps) {
+    if (auto* attention = std::get_if<Program::Attention>(&step.operation))
+      attention->shape.head_dim = 320;
+  }
+  const auto engine = create_cuda_device_engine(program);
+  REQUIRE_FALSE(engine.ok());
+  const std::string words = engine.status().to_string();
+  CAPTURE(words);
+  CHECK(engine.status().code() == StatusCode::kDevice);
+  CHECK(words.find("even head size up to 256, got 320") != std::string::npos);
+  CHECK(words.find("even head size") != words.rfind("even head size"));
+}
+
 TEST_CASE("the golden prompt continues token by token, greedily on the device") {
   const auto text = read_text_file(test::tiny_llama_dir() + "/golden.json");
   REQUIRE(text.ok());
