@@ -87,8 +87,8 @@ struct LinearOutput {
   int64_t stride = 0;               // floats between rows of y
   const float* residual = nullptr;  // rows `residual_stride` apart; may be y itself
   int64_t residual_stride = 0;
-  // When set, nothing but this is written: sums [m][n][groups] of qx qw (tests). Rows in the order of
-  // the parts: gates, then ups.
+  // When set, nothing but this is written: sums [m][n][groups] of qx qw (tests). Rows in the order
+  // of the parts: gates, then ups.
   int64_t* raw = nullptr;
 };
 

@@ -19,7 +19,8 @@ std::string model_dir() {
   return (test::reference_dir() / "models" / "wiki-llama-19m").string();
 }
 
-std::shared_ptr<const runtime::Engine> compiled(const std::string& scheme) {
+std::shared_ptr<const runtime::Engine> compiled(
+    const std::string& scheme, runtime::DeviceKind device = runtime::DeviceKind::kAuto) {
   tools::CompileOptions options;
   options.model_dir = model_dir();
   options.output = (test::temporary_dir() / ("wiki-" + scheme + ".abq")).string();
@@ -29,7 +30,7 @@ std::shared_ptr<const runtime::Engine> compiled(const std::string& scheme) {
   REQUIRE_MESSAGE(result.ok(), result.status().to_string());
   const auto plan = runtime::LoadedPlan::open(options.output, runtime::Verify::kAll);
   REQUIRE_MESSAGE(plan.ok(), plan.status().to_string());
-  const auto engine = runtime::Engine::create(*plan, {});
+  const auto engine = runtime::Engine::create(*plan, {.device = device});
   REQUIRE_MESSAGE(engine.ok(), engine.status().to_string());
   return *engine;
 }
@@ -92,12 +93,13 @@ TEST_CASE("the first windows of the test text score as they do in other implemen
   CHECK(result->perplexity == doctest::Approx(21.0229).epsilon(1e-4));
 }
 
-TEST_CASE("quantized artifacts score four windows as the IR interpreter does") {
+TEST_CASE("quantized artifacts score four windows as the IR interpreter does, on the CPU") {
   const std::vector<int32_t> tokens = test_tokens();
   for (const char* scheme : {"w16a16", "w8a8-kv8-q8", "w4a8-kv8-q8", "w4a4-kv4-q4", "w2ba8"}) {
     CAPTURE(std::string(scheme));
-    const auto result = runtime::measure_perplexity(*compiled(scheme), tokens,
-                                                    {.convention = {1024}, .max_windows = 4});
+    const auto engine = compiled(scheme, runtime::DeviceKind::kCpu);
+    const auto result =
+        runtime::measure_perplexity(*engine, tokens, {.convention = {1024}, .max_windows = 4});
     REQUIRE(result.ok());
     // On the compute device of the CPU: the float64 reference device would take minutes here.
     const double expected = test::interpreter_perplexity(
