@@ -19,7 +19,7 @@ BlockShape bytes_shape(const WeightTiles& w, const TokenTiles& x) {
   if (base5) return {warps, units > warps && n_tiles <= 2 * kMultiprocessors ? 2 : 1};
   // Wide matrices start more blocks than run at once: small ones with deep loads go on sooner.
   if (x.m <= 8 && n_tiles > 4 * kMultiprocessors && k_tiles <= 16) return {2, 4};
-  return {warps, x.m <= 8 && units > 2 * warps ? 4 : 2};
+  return {warps, x.m <= 8 && units > 2 * warps && w.planes <= 2 ? 4 : 2};
 }
 
 cudaError_t launch_bytes(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,
