@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <filesystem>
+
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +34,33 @@ TEST_CASE("bench without anything to measure is refused") {
   check_refused(run_abq({"bench"}), {"--kernels"});
   check_refused(run_abq({"bench", "/no/such.abq"}), {"/no/such.abq"});
   check_refused(run_abq({"bench", "--kernels", "--schemes", "w9a9"}), {"w9a9"});
+}
+
+TEST_CASE("bench of model shapes names the shapes, and needs a GPU") {
+  check_refused(run_abq({"bench", "--model-shape", "llama-8b"}),
+                {"model shape 'llama-8b'", "llama-7b, llama-13b, llama-70b"});
+  check_refused(run_abq({"bench", "--model-shape", "llama-7b", "--device", "cpu"}),
+                {"--device cuda"});
+  check_refused(run_abq({"bench", "--model-shape", "llama-7b", "--schemes", "w16a16"}),
+                {"w16a16", "w1..w8"});
+  check_refused(run_abq({"bench", "--model-shape", "llama-7b", "--batch", "70000"}),
+                {"batch 70000", "1 to 65536"});
+}
+
+TEST_CASE("tuning writes a copy that runs as the original does, on a GPU alone") {
+  const std::string copy = (temporary_dir() / "tuned.abq").string();
+  const ProcessResult result =
+      run_abq({"bench", tiny_artifact("w4a8"), "--tune", "-o", copy, "--force"});
+  if (result.exit_code != 0) {
+    check_refused(result, {"cuda"});
+    CHECK_FALSE(std::filesystem::exists(copy));
+  } else {
+    check_contains(result.out, {"M up to", "wrote "});
+    check_ok(run_abq({"bench", copy, "--prompt-tokens", "64", "--new-tokens", "4"}));
+  }
+  // An output without --tune would stay unwritten.
+  CHECK(run_abq({"bench", tiny_artifact("w4a8"), "-o", copy}).exit_code == 2);
+  CHECK(run_abq({"bench", "--tune"}).exit_code == 2);
 }
 
 TEST_CASE("bench of kernels refuses sizes that no memory holds") {
