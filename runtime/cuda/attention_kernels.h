@@ -31,12 +31,11 @@ Status check_attention(const AttentionLayer& layer);
 inline constexpr int kCacheGranularity = 64;
 int64_t cache_token_bytes(const AttentionLayer& layer);
 
-// m consecutive tokens of one sequence, the first at sequences[0].position (read on the device).
-// `max_tokens` is an upper bound of position + m known on the host: it sizes the grid.
+// m consecutive tokens of one sequence, the first at sequence->position (read on the device).
 int64_t prefill_workspace_bytes(const AttentionLayer& layer, int64_t max_m);
 Status prefill_attention(const AttentionLayer& layer, int64_t layer_offset,
                          const AttentionInput& input, const SequenceState* sequence, int m,
-                         int64_t max_tokens, float* y, int64_t y_stride, const Workspace& workspace,
+                         float* y, int64_t y_stride, const Workspace& workspace,
                          cudaStream_t stream);
 
 // One token for each of m sequences. `layer_offset` = bytes a token of the layers before this one.

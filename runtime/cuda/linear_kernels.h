@@ -33,13 +33,11 @@ struct LinearProblem {
 Status can_run(LinearKernel kernel, const LinearProblem& problem);
 // The kernel that was fastest where it was measured; every valid problem has one.
 LinearKernel choose_kernel(const LinearProblem& problem);
-// Device memory that run_linear() needs at most, for up to `max_m` tokens.
-int64_t linear_workspace_bytes(const WeightTiles& weights, int activation_bits, int64_t max_m);
 
 Status run_linear(LinearKernel kernel, const WeightTiles& weights, const TokenTiles& tokens,
-                  const LinearOutput& output, const Workspace& workspace, cudaStream_t stream);
+                  const LinearOutput& output, cudaStream_t stream);
 Status run_half_linear(const WeightTiles& weights, const HalfTokens& tokens,
-                       const LinearOutput& output, const Workspace& workspace, cudaStream_t stream);
+                       const LinearOutput& output, cudaStream_t stream);
 
 // Device memory of one matrix of tiles, and the parts it is made from: matrices with the same spec
 // and k stacked by rows (q, k, v), or two of equal n interleaved (gate, up; gated = true).

@@ -48,8 +48,8 @@ int64_t decode_workspace_bytes(const AttentionLayer& layer, int64_t max_m, int64
 
 Status prefill_attention(const AttentionLayer& layer, int64_t layer_offset,
                          const AttentionInput& input, const SequenceState* sequence, int m,
-                         int64_t /*max_tokens*/, float* y, int64_t y_stride,
-                         const Workspace& workspace, cudaStream_t stream) {
+                         float* y, int64_t y_stride, const Workspace& workspace,
+                         cudaStream_t stream) {
   ABQ_RETURN_IF_ERROR(check_attention(layer));
   ABQ_RETURN_IF_ERROR(check_workspace(workspace, prefill_workspace_bytes(layer, m)));
   PrefillLaunch call;

@@ -94,8 +94,6 @@ Status CudaDeviceLinear::set_input(MatrixView<const float> x) {
   ABQ_ASSIGN_OR_RETURN(x_, DeviceArray<float>::create(x.rows * x.cols));
   ABQ_ASSIGN_OR_RETURN(y_, DeviceArray<float>::create(x.rows * weights_.n));
   ABQ_ASSIGN_OR_RETURN(tokens_, TokenMemory::create(m, weights_.k, activation_bits_));
-  ABQ_ASSIGN_OR_RETURN(workspace_, DeviceArray<uint8_t>::create(
-                                       linear_workspace_bytes(weights_, activation_bits_, x.rows)));
   ABQ_RETURN_IF_ERROR(upload_rows(x, x_.data()));
   const ConstRows rows(x_.data(), x.cols, m, static_cast<int>(x.cols));
   if (tokens_.halves()) {
@@ -114,10 +112,9 @@ Result<quant::QuantizedTokens> CudaDeviceLinear::input_codes() const {
 
 Status CudaDeviceLinear::enqueue(LinearKernel kernel, const WeightTiles& weights,
                                  const LinearOutput& output, cudaStream_t stream) {
-  const Workspace workspace{workspace_.data(), workspace_.bytes()};
   if (kernel == LinearKernel::kHalf)
-    return run_half_linear(weights, tokens_.half_tokens(), output, workspace, stream);
-  return run_linear(kernel, weights, tokens_.tiles(true, true), output, workspace, stream);
+    return run_half_linear(weights, tokens_.half_tokens(), output, stream);
+  return run_linear(kernel, weights, tokens_.tiles(true, true), output, stream);
 }
 
 Status CudaDeviceLinear::enqueue_input(LinearKernel kernel, cudaStream_t stream) {

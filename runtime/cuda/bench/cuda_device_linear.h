@@ -48,7 +48,6 @@ class CudaDeviceLinear final : public DeviceLinear {
   DeviceArray<float> normed_;  // [m, k], A16
   DeviceArray<float> y_;       // [m, n]
   TokenMemory tokens_;
-  DeviceArray<uint8_t> workspace_;
 };
 
 }  // namespace abq::runtime::cuda

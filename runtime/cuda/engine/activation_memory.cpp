@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <bit>
 
-#include "runtime/cuda/half/half_linear.h"
-
 namespace abq::runtime::cuda {
 namespace {
 
@@ -138,11 +136,7 @@ int64_t ActivationMemory::workspace_bytes(const RunShape& shape) const {
     const LaunchOperation& operation = list_.launches[i].operation;
     const int64_t m = in_tail(static_cast<int>(i)) ? shape.rows : shape.m;
     const LaunchWeights& weights = weights_[i];
-    if (const auto* linear = std::get_if<QuantizedLinearLaunch>(&operation)) {
-      most = std::max(most, linear->activation_bits < 16
-                                ? linear_workspace_bytes(weights.tiles, linear->activation_bits, m)
-                                : half_workspace_bytes(weights.tiles, m));
-    } else if (std::holds_alternative<FloatLinearLaunch>(operation)) {
+    if (std::holds_alternative<FloatLinearLaunch>(operation)) {
       most = std::max(most, FloatLinear::workspace_bytes(m, weights.matrix.cols));
     } else if (const auto* attention = std::get_if<AttentionLaunch>(&operation)) {
       const AttentionLayer layer = attention_layer(program_, *attention, weights);

@@ -97,11 +97,11 @@ Status Launcher::launch(const Run& run, const QuantizedLinearLaunch& launch) {
   output.residual_stride = residual.stride;
   if (launch.activation_bits >= 16) {
     return run_half_linear(tiles, memory_.halves(launch.input, run.shape, run.index), output,
-                           memory_.workspace(), run.stream);
+                           run.stream);
   }
   const LinearKernel kernel = choice_(linear_problem(tiles, launch.activation_bits, y.m));
   return run_linear(kernel, tiles, memory_.tokens(launch.input, run.shape, run.index), output,
-                    memory_.workspace(), run.stream);
+                    run.stream);
 }
 
 Status Launcher::launch(const Run& run, const FloatLinearLaunch& launch) {
@@ -129,9 +129,8 @@ Status Launcher::launch(const Run& run, const AttentionLaunch& launch) {
   const AttentionInput input = {q.data, k.data, v.data, q.stride, k.stride, v.stride};
   const Rows y = rows(run, launch.y);
   if (!run.shape.decode) {
-    return prefill_attention(layer, layer_offsets_[index], input, run.inputs.sequences, y.m,
-                             run.shape.max_tokens, y.data, y.stride, memory_.workspace(),
-                             run.stream);
+    return prefill_attention(layer, layer_offsets_[index], input, run.inputs.sequences, y.m, y.data,
+                             y.stride, memory_.workspace(), run.stream);
   }
   const bool quantizes = launch.tokens != kNone;
   const TokenTiles tokens =

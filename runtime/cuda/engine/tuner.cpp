@@ -54,9 +54,6 @@ class TokenArena {
         cudaMemset(arena.tokens_.data(), kBytePattern, static_cast<size_t>(arena.tokens_.bytes())),
         "tokens of {} x {}", m, kind.problem.k);
     ABQ_ASSIGN_OR_RETURN(arena.y_, DeviceArray<float>::create(m * kind.problem.n));
-    ABQ_ASSIGN_OR_RETURN(arena.workspace_,
-                         DeviceArray<std::byte>::create(linear_workspace_bytes(
-                             *kind.tiles.front(), kind.problem.activation_bits, m)));
     ABQ_RETURN_IF_CUDA_ERROR(cudaDeviceSynchronize(), "tokens of {} x {}", m, kind.problem.k);
     arena.storage_ = storage;
     return arena;
@@ -69,13 +66,11 @@ class TokenArena {
     output.stride = tiles.gated ? tiles.n / 2 : tiles.n;
     return output;
   }
-  Workspace workspace() { return {workspace_.data(), workspace_.bytes()}; }
 
  private:
   Storage storage_;
   DeviceArray<std::byte> tokens_;
   DeviceArray<float> y_;
-  DeviceArray<std::byte> workspace_;
 };
 
 Result<double> time_kernel(LinearKernel kernel, const Kind& kind, int64_t m, TokenArena& arena) {
@@ -83,7 +78,7 @@ Result<double> time_kernel(LinearKernel kernel, const Kind& kind, int64_t m, Tok
   return time_graph(
       m > kFewTokens ? kLongLaunches : kShortLaunches, [&](int call, cudaStream_t stream) {
         const WeightTiles& tiles = *kind.tiles[static_cast<size_t>(call) % kind.tiles.size()];
-        return run_linear(kernel, tiles, tokens, arena.output(tiles), arena.workspace(), stream);
+        return run_linear(kernel, tiles, tokens, arena.output(tiles), stream);
       });
 }
 

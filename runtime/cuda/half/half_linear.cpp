@@ -35,12 +35,8 @@ Status check_half(const LinearProblem& problem) {
   return {};
 }
 
-int64_t half_workspace_bytes(const WeightTiles&, int64_t) {
-  return 0;
-}
-
 Status run_half_linear(const WeightTiles& weights, const HalfTokens& tokens,
-                       const LinearOutput& output, const Workspace&, cudaStream_t stream) {
+                       const LinearOutput& output, cudaStream_t stream) {
   ABQ_RETURN_IF_ERROR(check_half({.planes = weights.planes,
                                   .encoding = weights.encoding,
                                   .group_size = weights.group_size,

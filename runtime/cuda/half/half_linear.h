@@ -10,7 +10,5 @@ namespace abq::runtime::cuda {
 
 // Ok, or Unsupported with the limit that the problem breaks.
 Status check_half(const LinearProblem& problem);
-// Device memory that run_half_linear() needs for up to `max_m` tokens.
-int64_t half_workspace_bytes(const WeightTiles& weights, int64_t max_m);
 
 }  // namespace abq::runtime::cuda

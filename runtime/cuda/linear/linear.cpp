@@ -111,20 +111,14 @@ LinearKernel choose_kernel(const LinearProblem& problem) {
   return LinearKernel::kBytes;
 }
 
-int64_t linear_workspace_bytes(const WeightTiles& weights, int activation_bits, int64_t max_m) {
-  return activation_bits == 16 ? 0 : wgmma_workspace_bytes(weights, activation_bits, max_m);
-}
-
 Status run_linear(LinearKernel kernel, const WeightTiles& weights, const TokenTiles& tokens,
-                  const LinearOutput& output, const Workspace& workspace, cudaStream_t stream) {
+                  const LinearOutput& output, cudaStream_t stream) {
   if (kernel == LinearKernel::kHalf)
     return invalid_argument("cuda.half takes tokens in halves (run_half_linear)");
   ABQ_RETURN_IF_ERROR(can_run(kernel, problem_of(weights, tokens)));
   ABQ_RETURN_IF_ERROR(check_tokens(kernel, weights, tokens));
-  if (kernel == LinearKernel::kBytesWgmma)
-    return run_bytes_wgmma(weights, tokens, output, workspace, stream);
-  if (kernel == LinearKernel::kBitsWgmma)
-    return run_bits_wgmma(weights, tokens, output, workspace, stream);
+  if (kernel == LinearKernel::kBytesWgmma) return run_bytes_wgmma(weights, tokens, output, stream);
+  if (kernel == LinearKernel::kBitsWgmma) return run_bits_wgmma(weights, tokens, output, stream);
   cudaError_t error = cudaSuccess;
   if (kernel == LinearKernel::kBytes) {
     error = launch_bytes(weights, tokens, output, bytes_shape(weights, tokens), stream);

@@ -123,12 +123,8 @@ Status check_bits_wgmma(const LinearProblem& problem) {
   return check_device();
 }
 
-int64_t wgmma_workspace_bytes(const WeightTiles&, int, int64_t) {
-  return 0;
-}
-
 Status run_bytes_wgmma(const WeightTiles& weights, const TokenTiles& tokens,
-                       const LinearOutput& output, const Workspace&, cudaStream_t stream) {
+                       const LinearOutput& output, cudaStream_t stream) {
   ABQ_RETURN_IF_ERROR(check_bytes_wgmma(problem_of(weights, tokens)));
   if (weights.group_size > 0) {
     ABQ_RETURN_IF_CUDA_ERROR(wgmma::launch_bytes_groups(weights, tokens, output, {}, stream),
@@ -144,7 +140,7 @@ Status run_bytes_wgmma(const WeightTiles& weights, const TokenTiles& tokens,
 }
 
 Status run_bits_wgmma(const WeightTiles& weights, const TokenTiles& tokens,
-                      const LinearOutput& output, const Workspace&, cudaStream_t stream) {
+                      const LinearOutput& output, cudaStream_t stream) {
   ABQ_RETURN_IF_ERROR(check_bits_wgmma(problem_of(weights, tokens)));
   ABQ_RETURN_IF_CUDA_ERROR(wgmma::launch_bits(weights, tokens, output, stream),
                            "cuda.bits_wgmma: {}", describe(weights, tokens));

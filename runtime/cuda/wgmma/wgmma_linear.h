@@ -10,12 +10,11 @@ namespace abq::runtime::cuda {
 // Ok, or Unsupported: another device, another binary, or a problem outside the kernel's limits.
 Status check_bytes_wgmma(const LinearProblem& problem);
 Status check_bits_wgmma(const LinearProblem& problem);
-int64_t wgmma_workspace_bytes(const WeightTiles& weights, int activation_bits, int64_t max_m);
 
 // bytes: tokens.codes; bits: tokens.planes.
 Status run_bytes_wgmma(const WeightTiles& weights, const TokenTiles& tokens,
-                       const LinearOutput& output, const Workspace& workspace, cudaStream_t stream);
+                       const LinearOutput& output, cudaStream_t stream);
 Status run_bits_wgmma(const WeightTiles& weights, const TokenTiles& tokens,
-                      const LinearOutput& output, const Workspace& workspace, cudaStream_t stream);
+                      const LinearOutput& output, cudaStream_t stream);
 
 }  // namespace abq::runtime::cuda

@@ -226,9 +226,9 @@ class AttentionRun {
         positions[s] = position;
         const std::vector<SequenceState> all = states(positions);
         const KernelArray<SequenceState> state(std::span<const SequenceState>(&all[s], 1));
-        const Status status = prefill_attention(layer_, token_bytes_, input_of(fused), state.data(),
-                                                m, position + m, y.data(), columns_ + kGap,
-                                                {workspace.data(), workspace.bytes()}, nullptr);
+        const Status status =
+            prefill_attention(layer_, token_bytes_, input_of(fused), state.data(), m, y.data(),
+                              columns_ + kGap, {workspace.data(), workspace.bytes()}, nullptr);
         const std::string words = status.to_string();
         INFO(words);
         REQUIRE(status.ok());

@@ -153,8 +153,8 @@ void time_prefill(int kv_bits, int m) {
   const int64_t layer_bytes = cache_token_bytes(bench.layer);
   const double us = graph_microseconds(4, [&](int i, cudaStream_t stream) {
     const Status status =
-        prefill_attention(bench.layer, i * layer_bytes, bench.input, state, m, m, bench.output(),
-                          4096, {bench.workspace.get(), bench.workspace_bytes}, stream);
+        prefill_attention(bench.layer, i * layer_bytes, bench.input, state, m, bench.output(), 4096,
+                          {bench.workspace.get(), bench.workspace_bytes}, stream);
     REQUIRE(status.ok());
   });
   const double operations = 2.0 * m * m * 4096;  // q k and p v, half of each masked

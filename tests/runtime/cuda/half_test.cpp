@@ -88,7 +88,7 @@ std::vector<float> run_case(const Case& c, const std::vector<float>& x, int64_t 
     output.residual = residual->data();
     output.residual_stride = c.outputs();
   }
-  const Status status = run_half_linear(c.tiles.view, tokens, output, {}, nullptr);
+  const Status status = run_half_linear(c.tiles.view, tokens, output, nullptr);
   REQUIRE_MESSAGE(status.ok(), status.to_string());
   const cudaError_t finished = cudaDeviceSynchronize();
   REQUIRE_MESSAGE(finished == cudaSuccess, c.name(m), ": ", cudaGetErrorString(finished));

@@ -51,7 +51,7 @@ Status print_times(const Format& format, int64_t n, int64_t k, int m) {
   const auto time = [&](int rotate, int launches) {
     return time_graph(launches, [&](int i, cudaStream_t stream) {
       weights.tiles = reinterpret_cast<const uint32_t*>(tiles.data() + i % rotate * bytes);
-      return run_half_linear(weights, tokens, output, {}, stream);
+      return run_half_linear(weights, tokens, output, stream);
     });
   };
   const int launches = m > 32 ? 20 : kGraphLaunches;

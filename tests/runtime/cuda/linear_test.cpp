@@ -26,7 +26,7 @@ void check_kernels(LinearCase& linear, bool with_residual = false) {
     linear.check(
         std::string(linear_kernel_name(kernel)),
         [&](const LinearOutput& output) {
-          return run_linear(kernel, linear.tiles(), linear.tokens(), output, Workspace{}, nullptr);
+          return run_linear(kernel, linear.tiles(), linear.tokens(), output, nullptr);
         },
         with_residual);
   }

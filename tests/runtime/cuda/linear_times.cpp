@@ -76,11 +76,11 @@ struct Rotation {
 double floor_us(const Rotation& weights, uint32_t* sink, bool overlap) {
   double best = 1e9;
   for (const int blocks : {132, 264, 528, 1056}) {
-    best =
-        std::min(best, time_us([&](int turn, cudaStream_t stream) {
-                   const WeightTiles& w = weights.at(turn);
-                   return launch_read_floor(w.tiles, w.tile_bytes, sink, blocks, overlap, stream);
-                 }));
+    best = std::min(
+        best, time_us([&](int turn, cudaStream_t stream) {
+          const WeightTiles& w = weights.at(turn);
+          return launch_read_floor(w.tiles, w.tile_bytes, sink, blocks, overlap, stream);
+        }));
   }
   return best;
 }
@@ -113,9 +113,8 @@ void print_times(const char* scheme, const Rotation& weights, int bits, int m, d
   const BlockShape shape =
       chosen == LinearKernel::kBits ? bits_shape(first, x) : bytes_shape(first, x);
   const double us = time_us([&](int turn, cudaStream_t stream) {
-    return run_linear(chosen, weights.at(turn), x, output, Workspace{}, stream).ok()
-               ? cudaSuccess
-               : cudaErrorUnknown;
+    return run_linear(chosen, weights.at(turn), x, output, stream).ok() ? cudaSuccess
+                                                                        : cudaErrorUnknown;
   });
   std::printf("%-3s a%d M=%d %-10s %dx%d %.2f us %.2fx |", scheme, bits, m,
               std::string(linear_kernel_name(chosen)).c_str(), shape.warps,

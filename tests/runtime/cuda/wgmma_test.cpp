@@ -147,8 +147,8 @@ class DeviceCase {
       REQUIRE_MESSAGE(error == cudaSuccess, name(kernel, choice) << cudaGetErrorString(error));
     } else {
       const Status status = kernel == Kernel::kBytes
-                                ? run_bytes_wgmma(weights_, tokens_, output, {}, nullptr)
-                                : run_bits_wgmma(weights_, tokens_, output, {}, nullptr);
+                                ? run_bytes_wgmma(weights_, tokens_, output, nullptr)
+                                : run_bits_wgmma(weights_, tokens_, output, nullptr);
       REQUIRE_MESSAGE(status.ok(), status.to_string());
     }
     const cudaError_t error = cudaDeviceSynchronize();
