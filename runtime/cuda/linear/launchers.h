@@ -42,9 +42,4 @@ cudaError_t launch_bits_groups(const WeightTiles& w, const TokenTiles& x,
 cudaError_t launch_bytes(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,
                          BlockShape shape, cudaStream_t stream);
 
-// Reads `bytes` (a multiple of 16) once and nothing else: the time that no kernel can beat.
-// `overlap`: like all kernels here, may start before the kernel ahead of it ends.
-cudaError_t launch_read_floor(const void* data, int64_t bytes, uint32_t* sink, int blocks,
-                              bool overlap, cudaStream_t stream);
-
 }  // namespace abq::runtime::cuda

@@ -7,6 +7,7 @@
 #include <functional>
 #include <string_view>
 
+#include "runtime/cuda/bench/read_kernel.h"
 #include "runtime/cuda/linear/launchers.h"
 #include "tests/runtime/cuda/linear_rig.h"
 
@@ -79,7 +80,7 @@ double floor_us(const Rotation& weights, uint32_t* sink, bool overlap) {
     best = std::min(
         best, time_us([&](int turn, cudaStream_t stream) {
           const WeightTiles& w = weights.at(turn);
-          return launch_read_floor(w.tiles, w.tile_bytes, sink, blocks, overlap, stream);
+          return launch_read(w.tiles, w.tile_bytes, sink, {blocks, 256, 4}, overlap, stream);
         }));
   }
   return best;

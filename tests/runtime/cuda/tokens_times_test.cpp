@@ -5,13 +5,12 @@
 #include <functional>
 #include <string_view>
 
+#include "runtime/cuda/bench/graph_timer.h"
 #include "runtime/cuda/launch.cuh"
 #include "runtime/cuda/tokens/token_launchers.h"
 #include "tokens_test_support.h"
 
 namespace abq::runtime::cuda {
-
-cudaError_t launch_read(const void* data, int64_t bytes, uint32_t* sink, cudaStream_t stream);
 
 namespace {
 
@@ -152,10 +151,7 @@ void time_linear(int n, int k) {
   const Stream stream;
   constexpr int kCount = 10;
   DeviceArray<uint16_t> weights = poisoned<uint16_t>(int64_t{n} * k);
-  DeviceArray<uint32_t> sink = poisoned<uint32_t>(1);
-  const double floor = microseconds(stream, kCount, [&] {
-    require_ok(launch_read(weights.data(), weights.bytes(), sink.data(), stream));
-  });
+  const double floor = require_value(time_read(weights.bytes(), false));
   std::printf("f16 %d x %d: read floor %.1f us\n", n, k, floor);
   DeviceArray<uint8_t> scratch = poisoned<uint8_t>(FloatLinear::workspace_bytes(16, k));
   const Workspace workspace{scratch.data(), scratch.bytes()};
