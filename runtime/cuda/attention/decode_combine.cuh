@@ -5,11 +5,11 @@
 #include "runtime/cuda/attention/attention_arguments.h"
 #include "runtime/cuda/attention/cache_layout.h"
 #include "runtime/cuda/attention/token_tiles.cuh"
+#include "runtime/cuda/tokens/token_plan.h"
 
 namespace abq::runtime::cuda {
 
 inline constexpr int kCombineThreads = 256;
-inline constexpr int kMaxCluster = 8;
 
 struct CombineArguments {
   const SequenceState* sequences;

@@ -7,13 +7,12 @@
 
 #include <cstdint>
 
+#include "runtime/cuda/device_memory.cuh"
 #include "runtime/cuda/tokens/cluster.cuh"
 
 #ifdef __CUDACC__
 
 namespace abq::runtime::cuda {
-
-constexpr unsigned kAllLanes = 0xffffffffu;
 
 // The same for all lanes, and the compiler knows.
 __device__ __forceinline__ int warp_of_block() {
@@ -76,11 +75,8 @@ __device__ __forceinline__ void copy_async(void* shared, const void* global) {
                  : "memory");
   }
 }
-__device__ __forceinline__ void commit_copies() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
 __device__ __forceinline__ void wait_copies() {
-  asm volatile("cp.async.wait_group 0;" ::: "memory");
+  wait_copies<0>();
 }
 
 // 2^x, 0 for -infinity.

@@ -1,17 +1,10 @@
 #include "runtime/cuda/bench/read_kernel.h"
 
+#include "runtime/cuda/device_memory.cuh"
 #include "runtime/cuda/launch.cuh"
 
 namespace abq::runtime::cuda {
 namespace {
-
-__device__ __forceinline__ uint4 load_streaming(const uint4* from) {
-  uint4 value;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-               : "l"(from));
-  return value;
-}
 
 // kUnroll: 16-byte loads of a thread on the way.
 template <int kUnroll>

@@ -3,20 +3,12 @@
 
 #include <cuda_fp16.h>
 
+#include "runtime/cuda/device_memory.cuh"
 #include "runtime/cuda/half/half_codes.h"
 #include "runtime/cuda/half/half_kernels.h"
 #include "runtime/cuda/launch.cuh"
 
 namespace abq::runtime::cuda {
-
-// Weights are read once and by one block: past the first cache level.
-__device__ __forceinline__ uint4 load_streaming(const uint4* from) {
-  uint4 value;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-               : "l"(from));
-  return value;
-}
 
 // acc [16 x 8] += a [16 x 16] b [16 x 8].
 __device__ __forceinline__ void half_mma(float (&acc)[4], const uint32_t (&a)[4], uint2 b) {
@@ -40,13 +32,6 @@ __device__ __forceinline__ void copy_async_or_clear(void* shared, const void* gl
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global),
                "r"(exists ? 16 : 0)
                : "memory");
-}
-__device__ __forceinline__ void commit_copies() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-template <int kPending>
-__device__ __forceinline__ void wait_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
 // All threads of a cluster; before, each wrote to its block's shared memory what others read then.

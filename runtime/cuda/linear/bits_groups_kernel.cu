@@ -10,7 +10,6 @@
 namespace abq::runtime::cuda {
 namespace {
 
-constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kMaxPlanes = 8;
 
 // Bits of steps first .. first + count - 1 in every byte.

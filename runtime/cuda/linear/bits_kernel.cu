@@ -13,8 +13,6 @@
 namespace abq::runtime::cuda {
 namespace {
 
-constexpr unsigned kAllLanes = 0xffffffffu;
-
 // Walks the k-tiles of a warp: all planes of a tile at once, or (plane_by_plane) once per plane.
 struct Cursor {
   int tile;

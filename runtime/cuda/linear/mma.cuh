@@ -1,18 +1,11 @@
-// Tensor-core instructions of the linears (sm_80 and newer), and their loads.
+// Tensor-core instructions of the linears (sm_80 and newer), and their copies.
 #pragma once
 
 #include <cstdint>
 
-namespace abq::runtime::cuda {
+#include "runtime/cuda/device_memory.cuh"
 
-// Weights: read once, so they are kept out of L1.
-__device__ __forceinline__ uint4 load_streaming(const uint4* address) {
-  uint4 value;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-               : "l"(address));
-  return value;
-}
+namespace abq::runtime::cuda {
 
 // 16 bytes to shared memory, without a register on the way.
 __device__ __forceinline__ void copy_async(uint32_t* shared, const uint4* address) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "runtime/cuda/device_memory.cuh"
 #include "runtime/cuda/wgmma/fragments.h"
 
 namespace abq::runtime::cuda::wgmma {
@@ -95,13 +96,6 @@ __device__ __forceinline__ void copy_16_bytes(uint32_t target, const void* sourc
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target),
                "l"(__cvta_generic_to_global(source))
                : "memory");
-}
-__device__ __forceinline__ void commit_copies() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-template <int kPending>
-__device__ __forceinline__ void wait_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 // Shared memory written by this thread so far may be read by warpgroup products.
 __device__ __forceinline__ void fence_shared_for_products() {
