@@ -239,7 +239,7 @@ __global__ __launch_bounds__(kBlockThreads,
 
 template <int kPlanes, int kBits>
 cudaError_t launch_pair(const BitsArguments& a, cudaStream_t stream) {
-  static int resident = 0;  // devices of one process are alike
+  static std::atomic<int> resident{0};  // devices of one process are alike
   return launch_blocks(bits_kernel<kPlanes, kBits>, a, schedule_size(a.schedule), 1,
                        kSharedBytes<kPlanes, kBits>, &resident, stream);
 }

@@ -88,7 +88,7 @@ cudaError_t launch_bytes(const WeightTiles& weights, const TokenTiles& tokens,
   }
   a.word_slots = kWordRingBytes / (kConsumerWarps * a.unit_bytes);
   if (a.word_slots > kMaxSlots) a.word_slots = kMaxSlots;
-  static int resident[2] = {};  // devices of one process are alike
+  static std::atomic<int> resident[2];  // zero at first; devices of one process are alike
   return launch_blocks(bytes_kernel<kTokens, Words, kGroups>, a, schedule_size(a.schedule), cluster,
                        kSharedBytes<kTokens, kGroups>, &resident[cluster - 1], stream);
 }

@@ -5,6 +5,8 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
+
 #include "runtime/cuda/launch.cuh"
 
 namespace abq::runtime::cuda::wgmma {
@@ -19,10 +21,11 @@ inline cudaError_t processor_count(int* count) {
 }
 
 // Launches at most as many clusters as can be resident, or `units`. `resident` caches their number
-// for one kernel, cluster size and device; 0 = not known yet.
+// for one kernel, cluster size and device; 0 = not known yet (threads that find it so all ask).
 template <class Arguments>
 cudaError_t launch_blocks(void (*kernel)(Arguments), const Arguments& arguments, int units,
-                          int cluster, int shared_bytes, int* resident, cudaStream_t stream) {
+                          int cluster, int shared_bytes, std::atomic<int>* resident,
+                          cudaStream_t stream) {
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(cluster));
   config.blockDim = dim3(kBlockThreads);
@@ -37,20 +40,22 @@ cudaError_t launch_blocks(void (*kernel)(Arguments), const Arguments& arguments,
   attributes[1].val.programmaticStreamSerializationAllowed = 1;
   config.attrs = attributes;
   config.numAttrs = 1;
-  if (*resident == 0) {
+  int most = resident->load();
+  if (most == 0) {
     cudaError_t error =
         cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                              cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
     if (error != cudaSuccess) return error;
     if (cluster > 1) {
-      error = cudaOccupancyMaxActiveClusters(resident, kernel, &config);
+      error = cudaOccupancyMaxActiveClusters(&most, kernel, &config);
     } else {
-      error = processor_count(resident);
+      error = processor_count(&most);
     }
     if (error != cudaSuccess) return error;
-    if (*resident == 0) return cudaErrorLaunchOutOfResources;
+    if (most == 0) return cudaErrorLaunchOutOfResources;
+    resident->store(most);
   }
-  config.gridDim = dim3(static_cast<unsigned>((units < *resident ? units : *resident) * cluster));
+  config.gridDim = dim3(static_cast<unsigned>((units < most ? units : most) * cluster));
   config.numAttrs = 2;
   return cudaLaunchKernelEx(&config, kernel, arguments);
 }
