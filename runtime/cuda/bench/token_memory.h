@@ -1,4 +1,4 @@
-// Device memory for tokens in all of their forms.
+// Device memory of its own for tokens in all of their forms.
 #pragma once
 
 #include "quant/affine.h"
@@ -22,18 +22,12 @@ class TokenMemory {
   Result<quant::QuantizedTokens> download() const;
 
  private:
-  Status check_planes(const quant::QuantizedTokens& tokens) const;
+  Status check_planes(const quant::QuantizedTokens& tokens, const uint32_t* planes) const;
 
   int m_ = 0;
   int k_ = 0;
   int bits_ = 0;
-  DeviceArray<uint32_t> planes_;
-  DeviceArray<uint8_t> codes_;
-  DeviceArray<float> scales_;
-  DeviceArray<int32_t> zeros_;
-  DeviceArray<int32_t> sums_;
-  DeviceArray<int32_t> group_sums_;
-  DeviceArray<uint16_t> halves_;
+  DeviceArray<std::byte> memory_;
 };
 
 }  // namespace abq::runtime::cuda

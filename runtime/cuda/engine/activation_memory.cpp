@@ -3,75 +3,14 @@
 #include <algorithm>
 #include <bit>
 
+#include "runtime/cuda/token_memory.h"
+
 namespace abq::runtime::cuda {
 namespace {
 
-constexpr int64_t kAlignment = 256;
 constexpr int64_t kFloat = sizeof(float);
 
-int64_t aligned(int64_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
-int64_t padded_tokens(int64_t m) {
-  const int64_t multiple = m > 8 ? kTokenPadding : 8;
-  return (m + multiple - 1) / multiple * multiple;
-}
-
-// Parts of the memory of quantized tokens, one after the other.
-struct TokenParts {
-  TokenParts(const Storage& storage, int64_t tokens) {
-    const int64_t m = padded_tokens(tokens);
-    const int64_t k_tiles = tiles_of(storage.columns, kTileDepth);
-    const auto add = [&](int64_t* offset, int64_t size) {
-      *offset = bytes;
-      bytes += aligned(size);
-    };
-    add(&planes, m * k_tiles * storage.bits * 32);
-    add(&codes, m * k_tiles * kTileDepth);
-    add(&scales, m * kFloat);
-    add(&zeros, m * kFloat);
-    add(&sums, m * kFloat);
-    add(&group_sums, m * k_tiles * 8 * kFloat);
-  }
-  int64_t planes = 0;
-  int64_t codes = 0;
-  int64_t scales = 0;
-  int64_t zeros = 0;
-  int64_t sums = 0;
-  int64_t group_sums = 0;
-  int64_t bytes = 0;
-};
-
-struct HalfParts {
-  HalfParts(const Storage& storage, int64_t m) {
-    scales = aligned(m * 2 * tiles_of(storage.columns, kTileDepth) * kTileDepth * 2);
-    bytes = scales + aligned(m * kFloat);
-  }
-  int64_t scales = 0;
-  int64_t bytes = 0;
-};
-
 }  // namespace
-
-int64_t token_storage_bytes(const Storage& storage, int64_t m) {
-  return TokenParts(storage, m).bytes;
-}
-
-TokenTiles token_view(const Storage& storage, int64_t m, std::byte* memory) {
-  const TokenParts parts(storage, m);
-  TokenTiles tokens;
-  tokens.m = static_cast<int>(m);
-  tokens.k = static_cast<int>(storage.columns);
-  tokens.bits = storage.bits;
-  tokens.planes = reinterpret_cast<uint32_t*>(memory + parts.planes);
-  tokens.codes = reinterpret_cast<uint8_t*>(memory + parts.codes);
-  tokens.scales = reinterpret_cast<float*>(memory + parts.scales);
-  tokens.zeros = reinterpret_cast<int32_t*>(memory + parts.zeros);
-  tokens.sums = reinterpret_cast<int32_t*>(memory + parts.sums);
-  tokens.group_sums = reinterpret_cast<int32_t*>(memory + parts.group_sums);
-  return tokens;
-}
 
 AttentionLayer attention_layer(const Program& program, const AttentionLaunch& launch,
                                const LaunchWeights& weights) {
@@ -121,9 +60,9 @@ int64_t ActivationMemory::storage_rows(const Storage& storage, const RunShape& s
 int64_t ActivationMemory::storage_bytes(const Storage& storage, int64_t rows) const {
   switch (storage.kind) {
     case Storage::Kind::kTokens:
-      return token_storage_bytes(storage, rows);
+      return token_memory_bytes(rows, storage.columns, storage.bits);
     case Storage::Kind::kHalves:
-      return HalfParts(storage, rows).bytes;
+      return half_memory_bytes(rows, storage.columns);
     case Storage::Kind::kFloat:
       break;
   }
@@ -163,7 +102,7 @@ Result<bool> ActivationMemory::reserve(const RunShape& shape) {
     sizes.push_back(storage_bytes(storage, std::max<int64_t>(storage_rows(storage, wanted), 1)));
   MemoryPlan plan = plan_memory(list_.storages, sizes);
   const int64_t workspace_size = std::max(workspace, workspace_size_);
-  const int64_t offset = aligned(plan.bytes);
+  const int64_t offset = aligned_bytes(plan.bytes);
   if (offset + workspace_size > memory_.bytes()) {
     memory_ = {};  // the old memory first: the two need not fit side by side
     reserved_ = {};
@@ -213,7 +152,8 @@ ActivationMemory::Forms ActivationMemory::forms(int storage, int64_t m) const {
 
 TokenTiles ActivationMemory::tokens(int storage, const RunShape& shape, int launch) const {
   const int64_t m = in_tail(launch) ? shape.rows : shape.m;
-  TokenTiles tokens = token_view(list_.storages[static_cast<size_t>(storage)], m, at(storage));
+  const Storage& s = list_.storages[static_cast<size_t>(storage)];
+  TokenTiles tokens = token_view(m, s.columns, s.bits, at(storage));
   const Forms wanted = forms(storage, m);
   if (!wanted.planes) tokens.planes = nullptr;
   if (!wanted.codes) tokens.codes = nullptr;
@@ -224,13 +164,7 @@ TokenTiles ActivationMemory::tokens(int storage, const RunShape& shape, int laun
 HalfTokens ActivationMemory::halves(int storage, const RunShape& shape, int launch) const {
   const Storage& s = list_.storages[static_cast<size_t>(storage)];
   const int64_t m = in_tail(launch) ? shape.rows : shape.m;
-  const HalfParts parts(s, m);
-  HalfTokens halves;
-  halves.m = static_cast<int>(m);
-  halves.k = static_cast<int>(s.columns);
-  halves.halves = reinterpret_cast<uint16_t*>(at(storage));
-  halves.scales = reinterpret_cast<float*>(at(storage) + parts.scales);
-  return halves;
+  return half_view(m, s.columns, at(storage));
 }
 
 Workspace ActivationMemory::workspace() const {

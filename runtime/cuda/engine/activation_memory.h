@@ -64,10 +64,6 @@ class ActivationMemory {
   DeviceArray<std::byte> memory_;
 };
 
-// Quantized tokens in one block of memory: its size for up to m tokens (more for more of them), and
-// the view of m tokens in it with every form.
-int64_t token_storage_bytes(const Storage& storage, int64_t m);
-TokenTiles token_view(const Storage& storage, int64_t m, std::byte* memory);
 // The parameters of an attention launch for its kernels.
 AttentionLayer attention_layer(const Program& program, const AttentionLaunch& launch,
                                const LaunchWeights& weights);

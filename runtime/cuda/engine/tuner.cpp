@@ -4,6 +4,7 @@
 
 #include "runtime/cuda/bench/graph_timer.h"
 #include "runtime/cuda/engine/activation_memory.h"
+#include "runtime/cuda/token_memory.h"
 
 namespace abq::runtime::cuda {
 namespace {
@@ -46,20 +47,19 @@ class TokenArena {
  public:
   static Result<TokenArena> create(const Kind& kind, int64_t m) {
     TokenArena arena;
-    const Storage storage = {Storage::Kind::kTokens, kind.problem.k, kind.problem.activation_bits,
-                             0, 0};
-    ABQ_ASSIGN_OR_RETURN(arena.tokens_,
-                         DeviceArray<std::byte>::create(token_storage_bytes(storage, m)));
+    arena.k_ = kind.problem.k;
+    arena.bits_ = kind.problem.activation_bits;
+    ABQ_ASSIGN_OR_RETURN(arena.tokens_, DeviceArray<std::byte>::create(
+                                            token_memory_bytes(m, arena.k_, arena.bits_)));
     ABQ_RETURN_IF_CUDA_ERROR(
         cudaMemset(arena.tokens_.data(), kBytePattern, static_cast<size_t>(arena.tokens_.bytes())),
         "tokens of {} x {}", m, kind.problem.k);
     ABQ_ASSIGN_OR_RETURN(arena.y_, DeviceArray<float>::create(m * kind.problem.n));
     ABQ_RETURN_IF_CUDA_ERROR(cudaDeviceSynchronize(), "tokens of {} x {}", m, kind.problem.k);
-    arena.storage_ = storage;
     return arena;
   }
 
-  TokenTiles tokens(int64_t m) { return token_view(storage_, m, tokens_.data()); }
+  TokenTiles tokens(int64_t m) { return token_view(m, k_, bits_, tokens_.data()); }
   LinearOutput output(const WeightTiles& tiles) {
     LinearOutput output;
     output.y = y_.data();
@@ -68,7 +68,8 @@ class TokenArena {
   }
 
  private:
-  Storage storage_;
+  int64_t k_ = 0;
+  int bits_ = 0;
   DeviceArray<std::byte> tokens_;
   DeviceArray<float> y_;
 };
