@@ -1,4 +1,4 @@
-set(attention_cases attention_cases.cpp attention_reference.cpp)
+set(attention_cases attention_cases.cpp attention_reference.cpp attention_rope_case.cpp)
 abq_add_kernel_test(attention SOURCES attention_test.cpp attention_times.cpp ${attention_cases}
   PARTS abq_runtime_cuda_attention DEPENDS abq_quant)
 

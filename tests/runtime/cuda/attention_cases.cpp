@@ -8,6 +8,7 @@
 #include <cstring>
 #include <span>
 
+#include "attention_case_arrays.h"
 #include "attention_reference.h"
 #include "quant/affine.h"
 #include "runtime/cuda/attention/cache_layout.h"
@@ -16,80 +17,6 @@
 
 namespace abq::runtime::cuda {
 namespace {
-
-constexpr int64_t kGap = 3;  // unused columns between rows
-constexpr uint32_t kPoison = 0xffffffffu;
-
-uint32_t bits_of(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof(bits));
-  return bits;
-}
-
-template <class T>
-class KernelArray {
- public:
-  explicit KernelArray(int64_t size)
-      : memory_(kernel_memory(size * static_cast<int64_t>(sizeof(T)))), size_(size) {}
-  explicit KernelArray(std::span<const T> values)
-      : KernelArray(static_cast<int64_t>(values.size())) {
-    copy_to_kernels(data(), values.data(), bytes());
-  }
-  T* data() const { return reinterpret_cast<T*>(memory_.get()); }
-  int64_t bytes() const { return size_ * static_cast<int64_t>(sizeof(T)); }
-  std::vector<T> values() const {
-    std::vector<T> result(static_cast<size_t>(size_));
-    copy_from_kernels(result.data(), data(), bytes());
-    return result;
-  }
-
- private:
-  std::shared_ptr<std::byte> memory_;
-  int64_t size_;
-};
-
-// About normal, and quick: the sum of four uniform numbers, of variance 1.
-double bell(Random& random) {
-  const uint64_t bits = random.next();
-  int64_t sum = 0;
-  for (int i = 0; i < 4; ++i)
-    sum += static_cast<int64_t>(bits >> (16 * i) & 0xffffu);
-  return (static_cast<double>(sum) / 65536.0 - 2.0) * std::sqrt(3.0);
-}
-
-std::vector<float> random_rows(Random& random, int64_t rows, int64_t columns) {
-  std::vector<float> values(static_cast<size_t>(rows * columns));
-  for (int64_t r = 0; r < rows; ++r) {
-    // Tokens of unequal size, as outliers make them.
-    const double size = std::exp2(2.0 * random.uniform() - 1.0);
-    for (int64_t c = 0; c < columns; ++c)
-      values[static_cast<size_t>(r * columns + c)] = static_cast<float>(size * bell(random));
-  }
-  return values;
-}
-
-// Counts mismatches and keeps the words for the first.
-class Comparison {
- public:
-  template <class Where>
-  void count(bool equal, const Where& where) {
-    ++compared_;
-    if (equal) return;
-    if (wrong_++ == 0) first_ = where();
-  }
-  void finish(const std::string& what) const {
-    const std::string words =
-        fmt::format("{}: {} of {} wrong, first {}", what, wrong_, compared_, first_);
-    INFO(words);
-    CHECK(wrong_ == 0);
-    CHECK(compared_ > 0);
-  }
-
- private:
-  int64_t compared_ = 0;
-  int64_t wrong_ = 0;
-  std::string first_;
-};
 
 struct Sequence {
   SequenceRows rows;  // of all tokens, before rotation
@@ -508,55 +435,6 @@ void check_attention(const AttentionCase& test) {
   const std::string name = test.name();
   INFO(name);
   AttentionRun(test).run();
-}
-
-void check_rope(int head_dim, int columns, int rows, bool batched) {
-  Random random(static_cast<uint64_t>(head_dim + columns + rows));
-  const std::vector<float> frequencies = inverse_frequencies(head_dim);
-  const KernelArray<float> device_frequencies{std::span<const float>(frequencies)};
-  std::vector<SequenceState> states(static_cast<size_t>(batched ? rows : 1));
-  for (SequenceState& state : states)
-    state.position = static_cast<int64_t>(random.below(100000));
-  const KernelArray<SequenceState> device_states{std::span<const SequenceState>(states)};
-  const int64_t stride = columns + kGap;
-  const std::vector<float> x = random_rows(random, rows, stride);
-  const KernelArray<float> device_x{std::span<const float>(x)};
-  const KernelArray<float> device_y(rows * stride);
-  const Status status = rope(device_x.data(), stride, columns, head_dim, device_frequencies.data(),
-                             device_states.data(), batched, rows, device_y.data(), stride, nullptr);
-  const std::string words = status.to_string();
-  INFO(words);
-  REQUIRE(status.ok());
-  const std::vector<float> y = device_y.values();
-  const auto half = static_cast<size_t>(head_dim / 2);
-  Comparison comparison;
-  for (size_t row = 0; row < static_cast<size_t>(rows); ++row) {
-    const int64_t position =
-        batched ? states[row].position : states[0].position + static_cast<int64_t>(row);
-    for (size_t head = 0; head < static_cast<size_t>(columns / head_dim); ++head) {
-      for (size_t j = 0; j < half; ++j) {
-        const double angle = static_cast<double>(position) * static_cast<double>(frequencies[j]);
-        const auto cosine = static_cast<float>(std::cos(angle));
-        const auto sine = static_cast<float>(std::sin(angle));
-        const size_t at =
-            row * static_cast<size_t>(stride) + head * static_cast<size_t>(head_dim) + j;
-        // Cosine and sine may differ by their last bit.
-        const float tolerance = 0x1p-23f * (std::fabs(x[at]) + std::fabs(x[at + half]));
-        const float low = x[at] * cosine - x[at + half] * sine;
-        const float high = x[at + half] * cosine + x[at] * sine;
-        comparison.count(
-            std::fabs(y[at] - low) <= tolerance && std::fabs(y[at + half] - high) <= tolerance,
-            [&] {
-              return fmt::format("row {} head {} pair {}: expected {} {}, got {} {}", row, head, j,
-                                 low, high, y[at], y[at + half]);
-            });
-      }
-    }
-    for (size_t i = static_cast<size_t>(columns); i < static_cast<size_t>(stride); ++i)
-      comparison.count(bits_of(y[row * static_cast<size_t>(stride) + i]) == kPoison,
-                       [&] { return fmt::format("gap of row {}", row); });
-  }
-  comparison.finish("rotated rows");
 }
 
 }  // namespace abq::runtime::cuda
