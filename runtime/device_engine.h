@@ -49,7 +49,8 @@ class DeviceEngine {
   // Times every kernel that can run the model's quantized linears, on the model's own weights. The
   // engine itself goes on with the choices that its program came with.
   virtual Result<Tuning> tune() = 0;
-  // What runs step `step` for m tokens; steps that were fused name the kernel that does their work.
+  // What runs step `step` for a prompt's m tokens (m = 1: for decoding); steps that were fused name
+  // the kernel that does their work.
   virtual std::string kernel_name(int step, int64_t m) const = 0;
 };
 

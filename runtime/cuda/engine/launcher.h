@@ -22,7 +22,7 @@ class Launcher {
   Status run(const RunShape& shape, const RunInputs& inputs, cudaStream_t stream);
   // Bytes a token that all layers' caches take.
   int64_t cache_token_bytes() const { return cache_token_bytes_; }
-  // What runs launch `launch` for m tokens, e.g. "cuda.bits".
+  // What runs launch `launch` for m tokens of a prompt (1: in decoding), e.g. "cuda.bits".
   std::string kernel_name(size_t launch, int64_t m) const;
 
  private:
