@@ -12,9 +12,8 @@ namespace abq::compute::cuda {
 namespace {
 
 // The major version of our CUDA runtime first: a driver that runs this library runs that one too.
-constexpr std::array<const char*, 2> kNames =
-    CUDART_VERSION >= 13000 ? std::array<const char*, 2>{"libcublas.so.13", "libcublas.so.12"}
-                            : std::array<const char*, 2>{"libcublas.so.12", "libcublas.so.13"};
+constexpr std::array<int, 2> kVersions =
+    CUDART_VERSION >= 13000 ? std::array<int, 2>{13, 12} : std::array<int, 2>{12, 13};
 constexpr const char* kToolkit = "/usr/local/cuda";
 constexpr size_t kWorkspaceBytes = size_t{32} << 20;  // what NVIDIA recommends for Hopper
 
@@ -32,19 +31,6 @@ std::vector<std::string> folders() {
   return result;
 }
 
-void* open_library(std::string& reason) {
-  for (const char* name : kNames) {
-    for (const std::string& folder : folders()) {
-      if (void* library = ::dlopen((folder + name).c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
-      // The loader's own answer is the one worth reading: the folders are guesses.
-      if (const char* error = ::dlerror(); folder.empty() && error != nullptr && reason.empty()) {
-        reason = error;
-      }
-    }
-  }
-  return nullptr;
-}
-
 template <class Function>
 bool find(void* library, const char* name, Function& function) {
   function = reinterpret_cast<Function>(::dlsym(library, name));
@@ -52,14 +38,7 @@ bool find(void* library, const char* name, Function& function) {
 }
 
 Result<CublasFunctions> load() {
-  std::string reason;
-  void* library = open_library(reason);
-  if (library == nullptr) {
-    return unsupported(
-        "cuda: cuBLAS is missing: looked for {} and {} on the loader's path and in {}/lib64 ({}); "
-        "install it or name its folder in LD_LIBRARY_PATH",
-        kNames[0], kNames[1], kToolkit, reason);
-  }
+  ABQ_ASSIGN_OR_RETURN(void* library, open_toolkit_library("cublas"));
   CublasFunctions f;
   const bool complete = find(library, "cublasCreate_v2", f.create) &&
                         find(library, "cublasDestroy_v2", f.destroy) &&
@@ -87,6 +66,24 @@ cublasOperation_t operation(bool transposed) {
 }
 
 }  // namespace
+
+Result<void*> open_toolkit_library(std::string_view name) {
+  std::string reason;
+  for (const int version : kVersions) {
+    for (const std::string& folder : folders()) {
+      const std::string file = fmt::format("{}lib{}.so.{}", folder, name, version);
+      if (void* library = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
+      // The loader's own answer is the one worth reading: the folders are guesses.
+      if (const char* error = ::dlerror(); folder.empty() && error != nullptr && reason.empty()) {
+        reason = error;
+      }
+    }
+  }
+  return unsupported(
+      "cuda: lib{0} is missing: looked for lib{0}.so.{1} and .{2} on the loader's path and in "
+      "{3}/lib64 ({4}); install it or name its folder in LD_LIBRARY_PATH",
+      name, kVersions[0], kVersions[1], kToolkit, reason);
+}
 
 Result<const CublasFunctions*> cublas_functions() {
   static const Result<CublasFunctions> functions = load();

@@ -1,16 +1,21 @@
-// cuBLAS, opened at run time: half a gigabyte that only the learned passes need, so neither the
-// build nor the installed folder carries it.
+// cuBLAS, opened at run time: half a gigabyte that learning and float linears of many tokens need,
+// so neither the build nor the installed folder carries it.
 #pragma once
 
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <string_view>
 
 #include "compute/device.h"
 #include "support/status.h"
 
 namespace abq::compute::cuda {
+
+// A library of the CUDA toolkit by its bare name ("cublas", "cublasLt"), version 13 or 12, found by
+// the loader or in the usual folders of the toolkit. Unsupported names what was looked for.
+Result<void*> open_toolkit_library(std::string_view name);
 
 struct CublasFunctions {
   decltype(&cublasCreate_v2) create = nullptr;

@@ -2,23 +2,10 @@
 
 #include <dlfcn.h>
 
-#include <string>
+#include "compute/cuda/cublas_library.h"
 
 namespace abq::runtime::cuda {
 namespace {
-
-constexpr const char* kFolders[] = {"", "/usr/local/cuda/lib64/", "/usr/local/cuda/lib/"};
-
-Result<void*> open_library(const std::string& name) {
-  for (const int version : {CUDART_VERSION / 1000, 13, 12}) {
-    for (const char* folder : kFolders) {
-      const std::string file = fmt::format("{}lib{}.so.{}", folder, name, version);
-      if (void* library = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
-    }
-  }
-  return unsupported("cuda: lib{}.so.{} is not on the loader's path nor in {}", name,
-                     CUDART_VERSION / 1000, kFolders[1]);
-}
 
 // Sets each function from the library; false when one is missing.
 template <class Function>
@@ -28,7 +15,7 @@ bool find(void* library, const char* name, Function& function) {
 }
 
 Result<BlasFunctions> load_blas() {
-  ABQ_ASSIGN_OR_RETURN(void* library, open_library("cublas"));
+  ABQ_ASSIGN_OR_RETURN(void* library, compute::cuda::open_toolkit_library("cublas"));
   BlasFunctions f;
   if (find(library, "cublasCreate_v2", f.create) && find(library, "cublasDestroy_v2", f.destroy) &&
       find(library, "cublasSetStream_v2", f.set_stream) &&
@@ -40,7 +27,7 @@ Result<BlasFunctions> load_blas() {
 }
 
 Result<BlasLtFunctions> load_blas_lt() {
-  ABQ_ASSIGN_OR_RETURN(void* library, open_library("cublasLt"));
+  ABQ_ASSIGN_OR_RETURN(void* library, compute::cuda::open_toolkit_library("cublasLt"));
   BlasLtFunctions f;
   if (find(library, "cublasLtCreate", f.create) && find(library, "cublasLtDestroy", f.destroy) &&
       find(library, "cublasLtMatmulDescCreate", f.create_product) &&
