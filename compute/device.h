@@ -84,6 +84,11 @@ class Device {
   virtual void rope(MatrixView<float> x, int head_dim, const int64_t* positions,
                     const float* inverse_frequencies) const = 0;
 
+  // Every `size` consecutive columns of each row become H_size / sqrt(size) times them, or (
+  // `transposed`) its transpose times them, in place (compute/hadamard.h); size divides the columns
+  // and has a Hadamard matrix. One order of additions: the same bits on every level of the CPU.
+  virtual void hadamard(MatrixView<float> x, int64_t size, bool transposed) const = 0;
+
   // Causal softmax(q k^T / sqrt(D)) v for M query rows at positions first_query .. first_query+M-1
   // over T = first_query + M keys. q and y: [M, heads * D]; k and v: [T, kv_heads * D].
   virtual void attention(const AttentionShape& shape, MatrixView<const float> q,

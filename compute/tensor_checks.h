@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "compute/hadamard.h"
 #include "compute/tensor.h"
 #include "compute/tensor_device.h"
 #include "support/status.h"
@@ -23,6 +24,10 @@ inline void check_rms_norm(const Tensor& x, const Tensor& weight) {
 inline void check_rope(const Tensor& x, int head_dim, int64_t context, const Tensor& frequencies) {
   ABQ_CHECK(head_dim > 0 && head_dim % 2 == 0 && x.cols() % head_dim == 0 && context > 0);
   ABQ_CHECK(frequencies.size() == head_dim / 2);
+}
+
+inline void check_hadamard(const Tensor& x, int64_t size) {
+  ABQ_CHECK(size > 0 && x.cols() % size == 0 && has_hadamard(size));
 }
 
 inline void check_repeat(const Tensor& x, int64_t inner, int64_t count) {

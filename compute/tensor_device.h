@@ -140,6 +140,9 @@ class TensorDevice {
   // r % context; the derivative is the rotation back (`inverse`).
   virtual Tensor rope(const Tensor& x, int head_dim, int64_t context, const Tensor& frequencies,
                       bool inverse) = 0;
+  // Every `size` consecutive columns of each row times H_size / sqrt(size) or (`transposed`) its
+  // transpose, as Device::hadamard; the derivative is the other of the two.
+  virtual Tensor hadamard(const Tensor& x, int64_t size, bool transposed) = 0;
   // y[o, r, i] = x[o, i] for r < count over x read as [outer, inner]; a row of size * count. The
   // backward function sums over r.
   virtual Tensor repeat(const Tensor& x, int64_t inner, int64_t count) = 0;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "compute/cpu/pieces.h"
+#include "compute/hadamard.h"
 
 namespace abq::compute {
 namespace {
@@ -185,6 +186,25 @@ void CpuDevice::rope(MatrixView<float> x, int head_dim, const int64_t* positions
     for (int64_t r = first; r < last; ++r) {
       rope_angles(positions[r], inverse_frequencies, half, cosines, sines);
       kernels_.rope(x.row(r), x.cols / head_dim, head_dim, cosines, sines);
+    }
+  });
+}
+
+void CpuDevice::hadamard(MatrixView<float> x, int64_t size, bool transposed) const {
+  ABQ_CHECK(size > 0 && x.cols % size == 0);
+  const HadamardFactors& factors = hadamard_factors(size);
+  if (size == 1) return;
+  for_row_pieces(x.rows, x.cols, [&](int64_t first, int64_t last) {
+    HadamardRow row;
+    row.count = x.cols;
+    row.order = factors.order;
+    row.length = factors.length;
+    row.mix = transposed ? factors.mix_transposed.data() : factors.mix.data();
+    row.scale = factors.scale();
+    row.scratch = thread_scratch(size);
+    for (int64_t r = first; r < last; ++r) {
+      row.x = x.row(r);
+      kernels_.hadamard(row);
     }
   });
 }

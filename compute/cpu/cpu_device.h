@@ -28,6 +28,7 @@ class CpuDevice final : public Device {
            MatrixView<float> y) const override;
   void rope(MatrixView<float> x, int head_dim, const int64_t* positions,
             const float* inverse_frequencies) const override;
+  void hadamard(MatrixView<float> x, int64_t size, bool transposed) const override;
   void attention(const AttentionShape& shape, MatrixView<const float> q, MatrixView<const float> k,
                  MatrixView<const float> v, int64_t first_query,
                  MatrixView<float> y) const override;

@@ -55,6 +55,7 @@ class CpuTensorDevice final : public TensorDevice {
                                const Tensor& dy) override;
   Tensor rope(const Tensor& x, int head_dim, int64_t context, const Tensor& frequencies,
               bool inverse) override;
+  Tensor hadamard(const Tensor& x, int64_t size, bool transposed) override;
   Tensor repeat(const Tensor& x, int64_t inner, int64_t count) override;
   Tensor repeat_backward(const Tensor& dy, int64_t inner, int64_t count) override;
   Tensor column_statistics(const Tensor& x) override;

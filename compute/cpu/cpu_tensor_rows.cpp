@@ -79,6 +79,13 @@ Tensor CpuTensorDevice::rope(const Tensor& x, int head_dim, int64_t context,
   return y;
 }
 
+Tensor CpuTensorDevice::hadamard(const Tensor& x, int64_t size, bool transposed) {
+  check_hadamard(x, size);
+  Tensor y = copy(x);
+  if (!memory_.failed()) device_.hadamard(view(y), size, transposed);
+  return y;
+}
+
 Tensor CpuTensorDevice::repeat(const Tensor& x, int64_t inner, int64_t count) {
   check_repeat(x, inner, count);
   Tensor y = allocate(1, x.size() * count);

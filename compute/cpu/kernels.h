@@ -79,6 +79,18 @@ constexpr int64_t attention_row_scratch(int64_t keys, int64_t head_dim) {
   return kAttentionHeads * (keys + head_dim);
 }
 
+// `count` floats of one row as segments of order * length; each becomes H x * scale, in place
+// (compute/hadamard.h).
+struct HadamardRow {
+  float* x = nullptr;
+  int64_t count = 0;           // a multiple of order * length
+  int64_t order = 1;           // 1, or a multiple of 4
+  int64_t length = 1;          // a power of two
+  const float* mix = nullptr;  // [order, order], where order is not 1
+  float scale = 1;
+  float* scratch = nullptr;  // order * length floats, where order is not 1
+};
+
 struct Kernels {
   int64_t gemm_row_step;  // height and width of the micro-tile: tiles are best a multiple of them
   int64_t gemm_col_step;
@@ -92,6 +104,7 @@ struct Kernels {
   void (*add)(const float* a, const float* b, int64_t count, float* y);
   // One row of `heads` heads; cosines and sines have head_dim / 2 entries.
   void (*rope)(float* x, int64_t heads, int64_t head_dim, const float* cosines, const float* sines);
+  void (*hadamard)(const HadamardRow& row);
   void (*attention_block)(const AttentionBlock& block);
   // The same for queries = 1, without the matrix product's packing; scratch holds
   // attention_row_scratch() floats.

@@ -7,8 +7,8 @@
 
 namespace abq::compute::avx512 {
 
-const Kernels kKernels = {
-    kMicroRows, kMicroCols,      gemm_tile,     gemv,     rms_norm, silu_mul,       add,
-    rope,       attention_block, attention_row, to_float, sum,      &kTensorKernels};
+const Kernels kKernels = {kMicroRows,    kMicroCols, gemm_tile, gemv,           rms_norm,
+                          silu_mul,      add,        rope,      hadamard,       attention_block,
+                          attention_row, to_float,   sum,       &kTensorKernels};
 
 }  // namespace abq::compute::avx512

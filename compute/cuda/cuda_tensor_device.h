@@ -9,9 +9,11 @@
 
 #include <cuda_runtime_api.h>
 
+#include <map>
 #include <memory>
 #include <source_location>
 #include <string>
+#include <utility>
 
 #include "compute/cuda/attention_kernels.h"
 #include "compute/cuda/block_pool.h"
@@ -67,6 +69,7 @@ class CudaTensorDevice final : public TensorDevice {
                                const Tensor& dy) override;
   Tensor rope(const Tensor& x, int head_dim, int64_t context, const Tensor& frequencies,
               bool inverse) override;
+  Tensor hadamard(const Tensor& x, int64_t size, bool transposed) override;
   Tensor repeat(const Tensor& x, int64_t inner, int64_t count) override;
   Tensor repeat_backward(const Tensor& dy, int64_t inner, int64_t count) override;
   Tensor column_statistics(const Tensor& x) override;
@@ -150,6 +153,8 @@ class CudaTensorDevice final : public TensorDevice {
   std::shared_ptr<void> nowhere_;  // what tensors point to after a failure
   PinnedStaging staging_;
   std::unique_ptr<Cublas> cublas_;
+  // The small matrices of hadamard(), by size and side; made at the first use.
+  std::map<std::pair<int64_t, bool>, Tensor> hadamard_mixes_;
 };
 
 }  // namespace abq::compute::cuda

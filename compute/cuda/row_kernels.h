@@ -50,6 +50,11 @@ void rms_norm_backward(const float* x, const float* weight, float eps, const flo
 // x, y [rows, cols], head_dim even and dividing cols, frequencies [head_dim / 2]. In place.
 void rope(const float* x, int64_t head_dim, int64_t context, const float* frequencies, bool inverse,
           float* y, int64_t rows, int64_t cols, cudaStream_t stream);
+// x, y [total] as segments of order * length; mix [order, order], null for order 1
+// (compute/hadamard.h). x and y are different memory. A segment takes 4 bytes an element of a
+// block's shared memory.
+void hadamard(const float* x, const float* mix, float scale, float* y, int64_t total, int64_t order,
+              int64_t length, cudaStream_t stream);
 // x [outer, inner], y [outer, count, inner]; outer = size / inner.
 void repeat(const float* x, float* y, int64_t outer, int64_t inner, int64_t count,
             cudaStream_t stream);

@@ -135,6 +135,21 @@ Tensor CudaTensorDevice::rope(const Tensor& x, int head_dim, int64_t context,
   return y;
 }
 
+Tensor CudaTensorDevice::hadamard(const Tensor& x, int64_t size, bool transposed) {
+  check_hadamard(x, size);
+  Tensor y = allocate(x.rows(), x.cols());
+  const HadamardFactors& factors = hadamard_factors(size);
+  Tensor& mix = hadamard_mixes_[{size, transposed}];
+  if (factors.order > 1 && mix.empty()) {
+    mix = upload(transposed ? factors.mix_transposed : factors.mix, factors.order, factors.order);
+  }
+  run("hadamard", y, [&] {
+    cuda::hadamard(floats(x), floats(mix), factors.scale(), floats(y), x.size(), factors.order,
+                   factors.length, stream_);
+  });
+  return y;
+}
+
 Tensor CudaTensorDevice::repeat(const Tensor& x, int64_t inner, int64_t count) {
   check_repeat(x, inner, count);
   Tensor y = allocate(1, x.size() * count);

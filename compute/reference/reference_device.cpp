@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "compute/hadamard.h"
 #include "support/float16.h"
 #include "support/parallel.h"
 
@@ -49,6 +50,14 @@ void multiply(MatrixView<const float> x, int64_t n, const Strip& strip, MatrixVi
     const Matrix w = strip(first, rows);
     const Matrix product = left * w.transpose();
     view(y).middleCols(first, rows) = product.cast<float>();
+  });
+}
+
+// H_size / sqrt(size), element by element.
+Matrix hadamard_matrix(int64_t size) {
+  const HadamardFactors& factors = hadamard_factors(size);
+  return Matrix::NullaryExpr(size, size, [&](Index r, Index c) {
+    return hadamard_entry(factors, r, c) / std::sqrt(static_cast<double>(size));
   });
 }
 
@@ -128,6 +137,20 @@ class ReferenceDevice final : public Device {
         const Eigen::ArrayXd b = high.cast<double>();
         low = (a * angle.cos() - b * angle.sin()).cast<float>();
         high = (b * angle.cos() + a * angle.sin()).cast<float>();
+      }
+    }
+  }
+
+  void hadamard(MatrixView<float> x, int64_t size, bool transposed) const override {
+    ABQ_CHECK(size > 0 && x.cols % size == 0);
+    Matrix h = hadamard_matrix(size);
+    if (transposed) h.transposeInPlace();
+    for (int64_t r = 0; r < x.rows; ++r) {
+      for (int64_t first = 0; first < x.cols; first += size) {
+        Eigen::Map<Eigen::VectorXf> segment(x.row(r) + first, size);
+        const Eigen::VectorXd in = segment.cast<double>();
+        const Eigen::VectorXd out = h * in;
+        segment = out.cast<float>();
       }
     }
   }

@@ -214,6 +214,21 @@ Tensor ReferenceTensorDevice::rope(const Tensor& x, int head_dim, int64_t contex
   });
 }
 
+Tensor ReferenceTensorDevice::hadamard(const Tensor& x, int64_t size, bool transposed) {
+  check_hadamard(x, size);
+  const HadamardFactors& factors = hadamard_factors(size);
+  return make(x.rows(), x.cols(), [&](int64_t r, int64_t c) {
+    const int64_t first = c / size * size;
+    double sum = 0;
+    for (int64_t i = 0; i < size; ++i) {
+      const double entry = transposed ? hadamard_entry(factors, i, c - first)
+                                      : hadamard_entry(factors, c - first, i);
+      sum += entry * at(x, r, first + i);
+    }
+    return sum / std::sqrt(static_cast<double>(size));
+  });
+}
+
 Tensor ReferenceTensorDevice::repeat(const Tensor& x, int64_t inner, int64_t count) {
   check_repeat(x, inner, count);
   return make(1, x.size() * count,

@@ -209,6 +209,26 @@ std::vector<TensorCase> row_cases() {
     }
   }
   add_unaligned(cases, cases.size() - 1);
+  // Powers of two, multiples of 12 and 28, a part shorter than a vector, parts of a row, and rows
+  // longer than what a block of threads usually takes.
+  struct Segments {
+    int64_t rows, cols, size;
+  };
+  for (const auto& [rows, cols, size] :
+       {Segments{5, 64, 2}, Segments{37, 128, 64}, Segments{9, 96, 24}, Segments{7, 384, 384},
+        Segments{3, 84, 28}, Segments{2, 4096, 4096}, Segments{2, 14336, 14336}}) {
+    const size_t first = cases.size();
+    for (const bool transposed : {false, true}) {
+      const int64_t n = size;
+      cases.push_back(
+          {fmt::format("hadamard of {} in [{}, {}]{}", n, rows, cols,
+                       transposed ? ", transposed" : ""),
+           {random_matrix(rows, cols, 4)},
+           steps_of_sum(n),
+           [=](D d, Tensors t) -> Results { return {d.hadamard(t[0], n, transposed)}; }});
+    }
+    if (size == 24) add_unaligned(cases, first);
+  }
   const size_t first = cases.size();
   cases.push_back({"repeat", {random_matrix(1, 6 * 7, 5)}, 0, [](D d, Tensors t) -> Results {
                      return {d.repeat(t[0], 7, 3), d.repeat(t[0], 42, 2), d.repeat(t[0], 1, 5)};

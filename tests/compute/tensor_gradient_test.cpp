@@ -86,6 +86,11 @@ TEST_CASE("gradients of row functions are their differences") {
   const Tensor frequencies = random_tensor(d, 1, 2, 4);
   check_gradients({x}, dy, {d.rope(dy, 4, 3, frequencies, true)},
                   [&] { return values_of(d.rope(x, 4, 3, frequencies, false)); });
+  const Tensor wide = random_tensor(d, 2, 24, 6), dwide = random_tensor(d, 2, 24, 7);
+  for (const bool transposed : {false, true}) {
+    check_gradients({wide}, dwide, {d.hadamard(dwide, 12, !transposed)},
+                    [&] { return values_of(d.hadamard(wide, 12, transposed)); });
+  }
   const Tensor row = x.reshaped(1, 48), drow = random_tensor(d, 1, 144, 5);
   check_gradients({row}, drow, {d.repeat_backward(drow, 6, 3)},
                   [&] { return values_of(d.repeat(row, 6, 3)); });

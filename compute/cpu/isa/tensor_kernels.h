@@ -1,6 +1,7 @@
 // The losses, and the table of all kernels of the tensor device.
 #pragma once
 
+#include "compute/cpu/isa/hadamard.h"
 #include "compute/cpu/isa/tensor_quantizers.h"
 #include "compute/cpu/isa/tensor_rows.h"
 
