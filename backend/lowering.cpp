@@ -35,6 +35,7 @@ class RegionLowering {
   Status bit_linear(const ir::Node& node, proto::Step step);
   Status rope(const ir::Node& node, proto::Step step);
   Status attention(const ir::Node& node, proto::Step step);
+  Status hadamard(const ir::Node& node, proto::Step step);
   Status elementwise(const ir::Node& node, proto::Step step);
 
   const ir::Module& module_;
@@ -205,6 +206,12 @@ Status RegionLowering::attention(const ir::Node& node, proto::Step step) {
   return emit(node, std::move(step));
 }
 
+Status RegionLowering::hadamard(const ir::Node& node, proto::Step step) {
+  ABQ_RETURN_IF_ERROR(add_input(node, 0, &step));
+  step.mutable_hadamard()->set_size(static_cast<uint32_t>(node.int_attribute("size")));
+  return emit(node, std::move(step));
+}
+
 Status RegionLowering::elementwise(const ir::Node& node, proto::Step step) {
   ABQ_RETURN_IF_ERROR(add_inputs(node, 2, &step));
   if (node.op == ir::Op::kAdd) {
@@ -231,6 +238,8 @@ Status RegionLowering::lower(const ir::Node& node) {
       return bit_linear(node, {});
     case ir::Op::kRope:
       return rope(node, {});
+    case ir::Op::kHadamard:
+      return hadamard(node, {});
     case ir::Op::kAttention:
       return attention(node, {});
     case ir::Op::kSiluMul:

@@ -91,6 +91,11 @@ ValueId Builder::rope(std::string node_name, ValueId x, int64_t head_dim, std::s
               {{"head_dim", head_dim}, {"frequencies", std::move(frequencies)}});
 }
 
+ValueId Builder::hadamard(std::string node_name, ValueId x, int64_t size) {
+  const Type type = region_.type(x);
+  return node(Op::kHadamard, std::move(node_name), {x}, type, {{"size", size}});
+}
+
 ValueId Builder::silu_mul(std::string node_name, ValueId gate, ValueId up) {
   const Type type = region_.type(gate);
   return node(Op::kSiluMul, std::move(node_name), {gate, up}, type);

@@ -167,6 +167,12 @@ Result<Matrix> eval_rope(const Evaluation& e) {
   return y;
 }
 
+Result<Matrix> eval_hadamard(const Evaluation& e) {
+  Matrix y = e.matrix(0);
+  e.device.hadamard(y.view(), e.node.int_attribute("size"), false);
+  return y;
+}
+
 // x with every head's slice of every token quantized on its own; x itself at 16 bits.
 const Matrix& quantized_heads(const Matrix& x, int head_dim, int64_t bits, Matrix& storage) {
   if (bits >= 16) return x;
@@ -239,6 +245,8 @@ Result<Matrix> evaluate(const Module& module, const Region& region, const Node& 
       return eval_bit_linear(e);
     case Op::kRope:
       return eval_rope(e);
+    case Op::kHadamard:
+      return eval_hadamard(e);
     case Op::kAttention:
       return eval_attention(e);
     case Op::kSiluMul:

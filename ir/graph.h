@@ -125,6 +125,7 @@ class Builder {
   ValueId rms_norm(std::string node_name, ValueId x, ValueId weight, double eps);
   ValueId linear(std::string node_name, ValueId x, ValueId w);
   ValueId rope(std::string node_name, ValueId x, int64_t head_dim, std::string frequencies);
+  ValueId hadamard(std::string node_name, ValueId x, int64_t size);
   ValueId silu_mul(std::string node_name, ValueId gate, ValueId up);
   ValueId add(std::string node_name, ValueId a, ValueId b);
   void result(ValueId value) { region_.results.push_back(value); }

@@ -14,12 +14,12 @@ bool is_result(const Region& region, ValueId value) {
   return std::find(region.results.begin(), region.results.end(), value) != region.results.end();
 }
 
-// The node that reads `value` when one operand of one node is its only use; else -1.
-int sole_user(const Region& region, ValueId value) {
-  const std::vector<int> users = region.users(value);
-  if (users.size() != 1 || is_result(region, value)) return -1;
-  const std::vector<ValueId>& operands = node_at(region, users[0]).operands;
-  return std::count(operands.begin(), operands.end(), value) == 1 ? users[0] : -1;
+std::vector<int> nodes_of(const Region& region, Op op) {
+  std::vector<int> found;
+  for (size_t i = 0; i < region.nodes.size(); ++i) {
+    if (region.nodes[i].op == op) found.push_back(static_cast<int>(i));
+  }
+  return found;
 }
 
 // The node of kind `op` that computes operand `i` of `user` for that use alone; else -1.
@@ -30,7 +30,15 @@ int sole_producer(const Region& region, int user, size_t i, Op op) {
   return sole_user(region, value) == user ? producer : -1;
 }
 
-// True when the weight operand `i` of `node` has no other reader, so that it may be rewritten.
+}  // namespace
+
+int sole_user(const Region& region, ValueId value) {
+  const std::vector<int> users = region.users(value);
+  if (users.size() != 1 || is_result(region, value)) return -1;
+  const std::vector<ValueId>& operands = node_at(region, users[0]).operands;
+  return std::count(operands.begin(), operands.end(), value) == 1 ? users[0] : -1;
+}
+
 bool owns_weight(const Region& region, int node, size_t i) {
   return sole_producer(region, node, i, Op::kWeight) >= 0;
 }
@@ -39,26 +47,20 @@ bool is_rewritable_linear(const Region& region, int node) {
   return node >= 0 && node_at(region, node).op == Op::kLinear && owns_weight(region, node, 1);
 }
 
-std::vector<int> nodes_of(const Region& region, Op op) {
-  std::vector<int> found;
-  for (size_t i = 0; i < region.nodes.size(); ++i) {
-    if (region.nodes[i].op == op) found.push_back(static_cast<int>(i));
-  }
-  return found;
+bool feeds_linears_only(const Region& region, ValueId value) {
+  const std::vector<int> users = region.users(value);
+  return !users.empty() && !is_result(region, value) &&
+         std::all_of(users.begin(), users.end(), [&](int user) {
+           return is_rewritable_linear(region, user) && node_at(region, user).operands[0] == value;
+         });
 }
-
-}  // namespace
 
 std::vector<NormSite> find_norm_sites(const Region& region) {
   std::vector<NormSite> sites;
   for (const int norm : nodes_of(region, Op::kRmsNorm)) {
     const ValueId value = node_at(region, norm).result;
-    const std::vector<int> users = region.users(value);
-    const bool all_linear = std::all_of(users.begin(), users.end(), [&](int user) {
-      return is_rewritable_linear(region, user) && node_at(region, user).operands[0] == value;
-    });
-    if (users.empty() || !all_linear || is_result(region, value)) continue;
-    if (owns_weight(region, norm, 1)) sites.push_back({norm, users});
+    if (feeds_linears_only(region, value) && owns_weight(region, norm, 1))
+      sites.push_back({norm, region.users(value)});
   }
   return sites;
 }
@@ -79,9 +81,12 @@ std::vector<UpDownSite> find_up_down_sites(const Region& region) {
   std::vector<UpDownSite> sites;
   for (const int silu_mul : nodes_of(region, Op::kSiluMul)) {
     const int up = sole_producer(region, silu_mul, 1, Op::kLinear);
-    const int down = sole_user(region, node_at(region, silu_mul).result);
+    int transform = sole_user(region, node_at(region, silu_mul).result);
+    if (transform >= 0 && node_at(region, transform).op != Op::kHadamard) transform = -1;
+    const int down =
+        sole_user(region, node_at(region, transform < 0 ? silu_mul : transform).result);
     if (is_rewritable_linear(region, up) && is_rewritable_linear(region, down)) {
-      sites.push_back({up, silu_mul, down});
+      sites.push_back({up, silu_mul, transform, down});
     }
   }
   return sites;

@@ -1,5 +1,6 @@
 #include "ir/shapes.h"
 
+#include "compute/hadamard.h"
 #include "quant/scheme.h"
 
 namespace abq::ir {
@@ -179,6 +180,16 @@ Status check_rope(const Site& site) {
   return expect_result(site, site.type(0));
 }
 
+Status check_hadamard(const Site& site) {
+  ABQ_RETURN_IF_ERROR(expect_activation(site, 0));
+  const int64_t size = site.attribute("size");
+  ABQ_RETURN_IF_ERROR(expect_attribute(size >= 2 && site.dim(0, 1) % size == 0, site, "size",
+                                       fmt::format("a divisor of K={} above 1", site.dim(0, 1))));
+  ABQ_RETURN_IF_ERROR(expect_attribute(compute::has_hadamard(size), site, "size",
+                                       "the size of a Hadamard matrix (compute/hadamard.h)"));
+  return expect_result(site, site.type(0));
+}
+
 bool is_cache_width(int64_t bits) {
   return (bits >= 2 && bits <= 8) || bits == 16;
 }
@@ -231,6 +242,8 @@ Status check_types(const Module& module, const Region& region, const Node& node)
       return check_bit_linear(site);
     case Op::kRope:
       return check_rope(site);
+    case Op::kHadamard:
+      return check_hadamard(site);
     case Op::kAttention:
       return check_attention(site);
     case Op::kSiluMul:

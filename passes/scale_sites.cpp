@@ -31,8 +31,10 @@ class SiteFinder {
       ABQ_RETURN_IF_ERROR(add_norm(site));
     for (const ir::ValueOutputSite& site : ir::find_value_output_sites(block_))
       ABQ_RETURN_IF_ERROR(add_value_output(site));
-    for (const ir::UpDownSite& site : ir::find_up_down_sites(block_))
-      ABQ_RETURN_IF_ERROR(add_up_down(site));
+    for (const ir::UpDownSite& site : ir::find_up_down_sites(block_)) {
+      // A transform in between mixes channels: no scale folds through it.
+      if (site.transform < 0) ABQ_RETURN_IF_ERROR(add_up_down(site));
+    }
     for (const ir::QueryKeySite& site : ir::find_query_key_sites(block_))
       add_query_key(site);
     return std::move(sites_);

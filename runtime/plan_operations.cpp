@@ -2,6 +2,7 @@
 #include <cmath>
 #include <initializer_list>
 
+#include "compute/hadamard.h"
 #include "quant/packed_layout.h"
 #include "quant/scheme.h"
 #include "runtime/plan_checks.h"
@@ -29,6 +30,7 @@ class OperationCheck {
   Status bit_linear(const proto::Step::BitLinear& operation);
   Status rope(const proto::Step::Rope& operation);
   Status attention(const proto::Step::Attention& operation) const;
+  Status hadamard(const proto::Step::Hadamard& operation) const;
   Status elementwise(int inputs) const;
 
  private:
@@ -215,6 +217,18 @@ Status OperationCheck::attention(const proto::Step::Attention& operation) const 
   return {};
 }
 
+Status OperationCheck::hadamard(const proto::Step::Hadamard& operation) const {
+  ABQ_RETURN_IF_ERROR(elementwise(1));
+  const int64_t size = operation.size();
+  if (size < 2 || output().columns() % size != 0) {
+    return corrupt("transforms {} columns at a time, expected a divisor of {} above 1", size,
+                   output().columns());
+  }
+  if (!compute::has_hadamard(size))
+    return corrupt("transforms {} columns at a time, which no Hadamard matrix has", size);
+  return {};
+}
+
 Status OperationCheck::elementwise(int inputs) const {
   ABQ_RETURN_IF_ERROR(check_buffers(inputs));
   for (int i = 0; i < inputs; ++i) {
@@ -251,6 +265,8 @@ Status check_operation(const proto::Plan& plan, const proto::Step& step,
       return check.rope(step.rope());
     case proto::Step::kAttention:
       return check.attention(step.attention());
+    case proto::Step::kHadamard:
+      return check.hadamard(step.hadamard());
     case proto::Step::kSiluMul:
     case proto::Step::kAdd:
       return check.elementwise(2);

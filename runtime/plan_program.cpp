@@ -52,6 +52,8 @@ Program::Operation operation_of(const LoadedPlan& plan, const proto::Step& step)
                            static_cast<int>(step.rope().head_dim())};
     case proto::Step::kAttention:
       return attention_of(step.attention());
+    case proto::Step::kHadamard:
+      return Program::Hadamard{step.hadamard().size()};
     case proto::Step::kSiluMul:
       return Program::SiluMul{};
     case proto::Step::kAdd:

@@ -45,8 +45,13 @@ struct Program {
   };
   struct SiluMul {};
   struct Add {};
+  // Each `size` consecutive columns times the Hadamard matrix of that size over its root
+  // (compute/hadamard.h has its factors; docs/rotation.md says what a device may fuse it with).
+  struct Hadamard {
+    int64_t size = 0;
+  };
   using Operation = std::variant<Embedding, RmsNorm, Linear, QuantizeTokens, BitLinear, Rope,
-                                 Attention, SiluMul, Add>;
+                                 Attention, SiluMul, Add, Hadamard>;
 
   // Activation memory: `columns` values a token. bits = 0: float32, else quantized tokens.
   struct Buffer {

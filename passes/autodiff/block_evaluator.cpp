@@ -155,6 +155,8 @@ class BlockEvaluator::Execution {
       case ir::Op::kRope:
         return rope(tape_, operand(node, 0), static_cast<int>(node.int_attribute("head_dim")),
                     run_.context, evaluator_.frequencies_.at(node.string_attribute("frequencies")));
+      case ir::Op::kHadamard:
+        return hadamard(tape_, operand(node, 0), node.int_attribute("size"));
       case ir::Op::kAttention:
         return attention(node);
       case ir::Op::kSiluMul:

@@ -64,6 +64,14 @@ Var rope(Tape& tape, const Var& x, int head_dim, int64_t context, const Tensor& 
       });
 }
 
+Var hadamard(Tape& tape, const Var& x, int64_t size) {
+  compute::TensorDevice& device = tape.device();
+  return tape.record(device.hadamard(x->value, size, false), {x},
+                     [&device, size](const Tensor& dy) {
+                       return std::vector<Tensor>{device.hadamard(dy, size, true)};
+                     });
+}
+
 Var attention_weights(Tape& tape, const compute::AttentionShape& shape, int64_t context,
                       const Var& q, const Var& k) {
   compute::TensorDevice& device = tape.device();

@@ -14,6 +14,7 @@ Var linear(Tape& tape, const Var& x, const Var& w);
 Var rms_norm(Tape& tape, const Var& x, const Var& weight, float eps);
 Var rope(Tape& tape, const Var& x, int head_dim, int64_t context,
          const compute::Tensor& frequencies);
+Var hadamard(Tape& tape, const Var& x, int64_t size);
 Var attention_weights(Tape& tape, const compute::AttentionShape& shape, int64_t context,
                       const Var& q, const Var& k);
 Var attention_mix(Tape& tape, const compute::AttentionShape& shape, int64_t context, const Var& p,

@@ -14,6 +14,8 @@ Result<std::unique_ptr<PreparedStep>> make_rms_norm(const LoadedPlan& plan,
                                                     const proto::Step& step);
 Result<std::unique_ptr<PreparedStep>> make_linear(const LoadedPlan& plan, const proto::Step& step);
 Result<std::unique_ptr<PreparedStep>> make_rope(const LoadedPlan& plan, const proto::Step& step);
+Result<std::unique_ptr<PreparedStep>> make_hadamard(const LoadedPlan& plan,
+                                                    const proto::Step& step);
 Result<std::unique_ptr<PreparedStep>> make_silu_mul(const LoadedPlan& plan,
                                                     const proto::Step& step);
 Result<std::unique_ptr<PreparedStep>> make_add(const LoadedPlan& plan, const proto::Step& step);

@@ -115,6 +115,25 @@ class RopeStep : public PreparedStep {
   uint32_t output_;
 };
 
+class HadamardStep : public PreparedStep {
+ public:
+  HadamardStep(const LoadedPlan&, const proto::Step& step)
+      : size_(step.hadamard().size()), input_(step.inputs(0)), output_(step.output()) {}
+
+  void run(StepContext& context) const override {
+    const MatrixView<float> x = context.buffers->floats(input_, context.m);
+    const MatrixView<float> y = context.buffers->floats(output_, context.m);
+    if (y.data != x.data) std::copy_n(x.data, x.rows * x.cols, y.data);
+    device().hadamard(y, size_, false);
+  }
+  std::string kernel_name(int64_t) const override { return "cpu.hadamard"; }
+
+ private:
+  int64_t size_;
+  uint32_t input_;
+  uint32_t output_;
+};
+
 class SiluMulStep : public PreparedStep {
  public:
   SiluMulStep(const LoadedPlan&, const proto::Step& step)
@@ -170,6 +189,10 @@ Result<std::unique_ptr<PreparedStep>> make_linear(const LoadedPlan& plan, const 
 }
 Result<std::unique_ptr<PreparedStep>> make_rope(const LoadedPlan& plan, const proto::Step& step) {
   return make<RopeStep>(plan, step);
+}
+Result<std::unique_ptr<PreparedStep>> make_hadamard(const LoadedPlan& plan,
+                                                    const proto::Step& step) {
+  return make<HadamardStep>(plan, step);
 }
 Result<std::unique_ptr<PreparedStep>> make_silu_mul(const LoadedPlan& plan,
                                                     const proto::Step& step) {

@@ -18,6 +18,7 @@ constexpr Row kRows[] = {
     {proto::Step::kAttention, make_attention},
     {proto::Step::kSiluMul, make_silu_mul},
     {proto::Step::kAdd, make_add},
+    {proto::Step::kHadamard, make_hadamard},
 };
 
 }  // namespace

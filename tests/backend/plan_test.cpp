@@ -308,6 +308,28 @@ TEST_CASE("hostile operands of float steps are refused") {
   check_hostile([](Forge& f) { step(f, 6)->mutable_rope()->set_frequencies(4); }, "frequencies is");
 }
 
+TEST_CASE("a transform is run where its size divides the columns and has a matrix") {
+  const auto as_hadamard = [](Forge& f, uint32_t size) {
+    step(f, 9)->clear_inputs();
+    step(f, 9)->add_inputs(8);
+    step(f, 9)->mutable_hadamard()->set_size(size);
+  };
+  Forge forge = tiny_model();
+  as_hadamard(forge, 4);
+  const Status status = open_bytes(forge.bytes());
+  CHECK_MESSAGE(status.ok(), status.to_string());
+  check_hostile([&](Forge& f) { as_hadamard(f, 0); }, "transforms 0 columns at a time");
+  check_hostile([&](Forge& f) { as_hadamard(f, 1); }, "expected a divisor of 8 above 1");
+  check_hostile([&](Forge& f) { as_hadamard(f, 3); }, "expected a divisor of 8 above 1");
+  check_hostile([&](Forge& f) { as_hadamard(f, 0xffffffffu); }, "expected a divisor of 8 above 1");
+  check_hostile(
+      [&](Forge& f) {
+        as_hadamard(f, 4);
+        step(f, 9)->add_inputs(8);
+      },
+      "has 2 inputs, expected 1");
+}
+
 TEST_CASE("hostile quantized weights are refused") {
   const auto weights = [](Forge& f) { return step(f, 3)->mutable_bit_linear()->mutable_weights(); };
   check_hostile([&](Forge& f) { weights(f)->set_bits(0); }, "weights have 0 bits");

@@ -117,6 +117,23 @@ TEST_CASE("attention quantizes q, k and v per token and head at their widths") {
   CHECK(relative_difference(*y, expected) < kTolerance);
 }
 
+TEST_CASE("hadamard multiplies each segment by Sylvester's matrix over the root of its size") {
+  const OneOp op("", "f32[T, 8]", "%y = hadamard \"h\" %x {size = 4} : f32[T, 8]");
+  const Result<Matrix> y = op.run({1, 8, {1, 2, 3, 4, 1, 0, 0, 0}});
+  REQUIRE(y.ok());
+  CHECK(y->data == std::vector<float>{5, -1, -2, 0, 0.5f, 0.5f, 0.5f, 0.5f});
+}
+
+TEST_CASE("hadamard keeps lengths and angles at sizes that are no powers of two") {
+  const OneOp op("", "f32[T, 24]", "%y = hadamard \"h\" %x {size = 12} : f32[T, 24]");
+  const Matrix x = random_matrix(5, 24, 8);
+  const Result<Matrix> y = op.run(x);
+  REQUIRE(y.ok());
+  const MatrixD before = to_double(x), after = to_double(*y);
+  CHECK((after * after.transpose() - before * before.transpose()).cwiseAbs().maxCoeff() < 1e-5);
+  CHECK((after - before).cwiseAbs().maxCoeff() > 0.1);
+}
+
 TEST_CASE("silu_mul and add work element by element") {
   const OneOp silu("", "f32[T, 2]", "%y = silu_mul \"s\" %x, %x : f32[T, 2]");
   const Result<Matrix> y = silu.run({1, 2, {2, -1}});

@@ -78,6 +78,17 @@ TEST_CASE_FIXTURE(Fixture, "an up projection with another reader is left out") {
   CHECK(find_up_down_sites(block).empty());
 }
 
+TEST_CASE_FIXTURE(Fixture, "a transform between silu_mul and the down projection is said") {
+  Node& down = block.nodes[static_cast<size_t>(at("mlp.down"))];
+  CHECK(find_up_down_sites(block)[0].transform == -1);
+  const ValueId turned = Builder(module, block).hadamard("layers.0.mlp.turn", down.operands[0], 8);
+  block.nodes[static_cast<size_t>(at("mlp.down"))].operands[0] = turned;
+  const std::vector<UpDownSite> sites = find_up_down_sites(block);
+  REQUIRE(sites.size() == 1);
+  CHECK(sites[0].transform == at("mlp.turn"));
+  CHECK(sites[0].down == at("mlp.down"));
+}
+
 TEST_CASE_FIXTURE(Fixture, "a v projection or attention output with another reader is left out") {
   SUBCASE("v") {
     read(value("attn.v"));

@@ -157,6 +157,21 @@ TEST_CASE("rope and attention are held to their head mathematics") {
   check_refusals(cases);
 }
 
+TEST_CASE("a hadamard is held to sizes that there are and that divide its columns") {
+  const std::string up = "%u = quantize_tokens \"up_tokens\" %up";
+  const auto with = [&](const std::string& node) { return refusal(up, node + " " + up); };
+  CHECK(with("%h = hadamard \"h\" %up {size = 16} : f32[T, 64]").empty());
+  CHECK(with("%h = hadamard \"h\" %up {size = 1} : f32[T, 64]")
+            .find("h: size = 1, expected a divisor of K=64 above 1") != std::string::npos);
+  CHECK(with("%h = hadamard \"h\" %up {size = 48} : f32[T, 64]")
+            .find("size = 48, expected a divisor of K=64") != std::string::npos);
+  CHECK(with("%h = hadamard \"h\" %up {size = 16} : f32[T, 32]")
+            .find("the result is f32[T, 32], expected f32[T, 64]") != std::string::npos);
+  CHECK(with("%s = weight @six : f32[6, 4] %x6 = linear \"x6\" %x, %s : f32[T, 6] "
+             "%h = hadamard \"h\" %x6 {size = 6} : f32[T, 6]")
+            .find("tensor @six is not declared") != std::string::npos);
+}
+
 TEST_CASE("quantized tokens and weights are held to their quantizer") {
   const Refusal cases[] = {
       {"%up {bits = 8}", "%up {bits = 9}", "up_tokens: bits = 9, expected 1 to 8"},

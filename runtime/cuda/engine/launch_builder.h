@@ -96,6 +96,13 @@ class LaunchBuilder {
 
   Status add(int i, const Program::Rope&);
 
+  Status add(int, const Program::Hadamard& transform) {
+    return unsupported(
+        "the Hadamard transform of {} columns has no kernel on CUDA yet; use --device cpu, or "
+        "compile without the online transforms of the rotation",
+        transform.size);
+  }
+
   // What attention step `i` reads as input `input`: that of the rope that it takes over.
   Result<Place> attention_input(int i, size_t input, const std::map<int, int>& ropes, int* rope) {
     const auto found = ropes.find(i);

@@ -132,4 +132,21 @@ TEST_CASE("every storage of a real list is written before it is read, and memory
   CHECK(plan_memory(list.storages, sizes).bytes < sum / 2);
 }
 
+TEST_CASE("a program with an online transform is refused by the step's name and what to do") {
+  Program program = tiny_program("w4a8");
+  const auto gate = std::find_if(program.steps.begin(), program.steps.end(), [](const auto& step) {
+    return std::holds_alternative<Program::SiluMul>(step.operation);
+  });
+  REQUIRE(gate != program.steps.end());
+  Program::Step turned{"layers.0.turned", {gate->output}, 0, Program::Hadamard{64}};
+  turned.output = static_cast<uint32_t>(program.buffers.size());
+  program.buffers.push_back(program.buffers[gate->output]);
+  program.steps.insert(gate + 1, turned);
+  const Result<LaunchList> list = make_launch_list(program);
+  REQUIRE(!list.ok());
+  CHECK(list.status().code() == StatusCode::kUnsupported);
+  CHECK(list.status().message().find("layers.0.turned: the Hadamard transform of 64 columns has no "
+                                     "kernel on CUDA yet; use --device cpu") == 0);
+}
+
 }  // namespace abq::runtime::cuda
