@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ir/graph.h"
@@ -95,6 +96,8 @@ void to_proto(const quant::Recipe& recipe, proto::Recipe* out);
 Result<quant::Recipe> from_proto(const proto::Recipe& recipe);
 // InvalidArgument names the field and what it may be: what from_proto asks of `correction`.
 Status check_correction(const quant::CorrectionSettings& settings);
+// By its name in recipes and on the command line; InvalidArgument lists those there are.
+Result<quant::ResidualRotation> parse_residual_rotation(std::string_view name);
 void to_proto(const quant::Report& report, proto::Report* out);
 quant::Report from_proto(const proto::Report& report);
 void to_proto(const quant::BlockReport& block, proto::BlockReport* out);

@@ -1,4 +1,10 @@
 // quant::Recipe <-> proto::Recipe.
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
 #include "backend/backend.h"
 #include "backend/correction_convert.h"
 
@@ -18,7 +24,36 @@ Result<quant::LayerOverride> override_from_proto(const proto::LayerOverride& fro
   return quant::LayerOverride{from.pattern(), *scheme};
 }
 
+// Spellings in the order of quant::ResidualRotation.
+constexpr std::array<std::string_view, 3> kResidualNames = {"hadamard", "orthogonal", "none"};
+
+void to_proto(const quant::RotationSettings& rotation, proto::RotationSettings* out) {
+  out->set_residual(std::string(kResidualNames[static_cast<size_t>(rotation.residual)]));
+  out->set_value_output(rotation.value_output);
+  out->set_query_key(rotation.query_key);
+  out->set_down(rotation.down);
+}
+
+Result<quant::RotationSettings> from_proto(const proto::RotationSettings& rotation) {
+  quant::RotationSettings out;
+  if (!rotation.residual().empty()) {
+    ABQ_ASSIGN_OR_RETURN(out.residual, parse_residual_rotation(rotation.residual()));
+  }
+  if (rotation.has_value_output()) out.value_output = rotation.value_output();
+  if (rotation.has_query_key()) out.query_key = rotation.query_key();
+  if (rotation.has_down()) out.down = rotation.down();
+  return out;
+}
+
 }  // namespace
+
+Result<quant::ResidualRotation> parse_residual_rotation(std::string_view name) {
+  const auto found = std::find(kResidualNames.begin(), kResidualNames.end(), name);
+  if (found == kResidualNames.end())
+    return invalid_argument("rotation: residual is '{}', expected {}", name,
+                            fmt::join(kResidualNames, ", "));
+  return static_cast<quant::ResidualRotation>(found - kResidualNames.begin());
+}
 
 void to_proto(const quant::Recipe& recipe, proto::Recipe* out) {
   out->Clear();
@@ -34,6 +69,7 @@ void to_proto(const quant::Recipe& recipe, proto::Recipe* out) {
     added->set_scheme(quant::to_string(override_.scheme));
   }
   out->set_seed(recipe.seed);
+  if (recipe.rotation) to_proto(*recipe.rotation, out->mutable_rotation());
   // Methods that learn nothing have nothing to say here.
   if (recipe.method == "abq") to_proto(recipe.correction, out->mutable_correction());
 }
@@ -61,6 +97,9 @@ Result<quant::Recipe> from_proto(const proto::Recipe& recipe) {
     out.overrides.push_back(std::move(added).value());
   }
   out.seed = recipe.seed();
+  if (recipe.has_rotation()) {
+    ABQ_ASSIGN_OR_RETURN(out.rotation, from_proto(recipe.rotation()));
+  }
   ABQ_ASSIGN_OR_RETURN(out.correction, from_proto(recipe.correction()));
   return out;
 }

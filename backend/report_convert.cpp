@@ -102,6 +102,28 @@ quant::BlockReport from_proto(const proto::BlockReport& block) {
   return out;
 }
 
+namespace {
+
+void to_proto(const quant::RotationReport& rotation, proto::RotationReport* out) {
+  out->set_residual(rotation.residual);
+  out->set_width(rotation.width);
+  out->set_seed(rotation.seed);
+  out->set_value_output(rotation.value_output);
+  out->set_query_key(rotation.query_key);
+  out->set_down(rotation.down);
+}
+
+quant::RotationReport from_proto(const proto::RotationReport& rotation) {
+  return {.residual = rotation.residual(),
+          .width = rotation.width(),
+          .seed = rotation.seed(),
+          .value_output = rotation.value_output(),
+          .query_key = rotation.query_key(),
+          .down = rotation.down()};
+}
+
+}  // namespace
+
 void to_proto(const quant::Report& report, proto::Report* out) {
   out->Clear();
   for (const quant::LayerReport& layer : report.layers)
@@ -110,6 +132,7 @@ void to_proto(const quant::Report& report, proto::Report* out) {
     to_proto(block, out->add_blocks());
   for (const std::string& note : report.notes)
     out->add_notes(note);
+  if (report.rotation) to_proto(*report.rotation, out->mutable_rotation());
   out->set_calibration_tokens(report.calibration_tokens);
   out->set_block_linear_bits(report.block_linear_bits);
   out->set_file_bits(report.file_bits);
@@ -122,6 +145,7 @@ quant::Report from_proto(const proto::Report& report) {
   for (const proto::BlockReport& block : report.blocks())
     out.blocks.push_back(from_proto(block));
   out.notes.assign(report.notes().begin(), report.notes().end());
+  if (report.has_rotation()) out.rotation = from_proto(report.rotation());
   out.calibration_tokens = report.calibration_tokens();
   out.block_linear_bits = report.block_linear_bits();
   out.file_bits = report.file_bits();

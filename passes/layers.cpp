@@ -81,6 +81,19 @@ Result<std::vector<float>> load_finite_weight(const ir::Module& module, const ir
   return values;
 }
 
+Status change_weight(ir::Module& module, ir::Region& region, ir::ValueId value,
+                     const std::function<void(MatrixView<float>)>& change) {
+  ABQ_ASSIGN_OR_RETURN(std::vector<float> values, load_finite_weight(module, region, value));
+  const std::vector<int64_t>& shape = region.type(value).shape;
+  const int64_t cols = shape.back();
+  change({values.data(), static_cast<int64_t>(values.size()) / cols, cols});
+  if (first_non_finite(values))
+    return invalid_argument("{}: values beyond float32 after a change of its channels",
+                            module.weight_name(region, value));
+  module.replace_weight(region, value, ir::make_f32_tensor(shape, values));
+  return {};
+}
+
 std::optional<size_t> first_non_finite(std::span<const float> values) {
   const auto bad =
       std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });

@@ -1,12 +1,14 @@
 // What the passes of this folder share about blocks and their linear layers.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "ir/graph.h"
+#include "support/matrix_view.h"
 #include "support/status.h"
 
 namespace abq::passes {
@@ -34,6 +36,11 @@ ir::Module extract_region(const ir::Module& module, const ir::Region& region);
 // tensor when it has no data, and the element when one is NaN or Inf.
 Result<std::vector<float>> load_finite_weight(const ir::Module& module, const ir::Region& region,
                                               ir::ValueId value);
+// Loads the float weight behind `value`, [N, K] or [K] as one row, lets `change` work on it and
+// stores what came of it as f32. Errors of load_finite_weight; InvalidArgument, too, when the
+// result is beyond float32.
+Status change_weight(ir::Module& module, ir::Region& region, ir::ValueId value,
+                     const std::function<void(MatrixView<float>)>& change);
 // Index of the first NaN or Inf.
 std::optional<size_t> first_non_finite(std::span<const float> values);
 

@@ -98,6 +98,11 @@ class GraphPass : public Pass {
 class BlockPass : public Pass {
  public:
   virtual Status run(ir::Module& module, ir::Block& block, PassContext& context) = 0;
+  // What the pass does to what stands around the blocks, where it says that it does something: the
+  // manager calls it with the embed region before the first block, and with the head region after
+  // the last one.
+  virtual bool has_ends() const { return false; }
+  virtual Status run_end(ir::Module&, ir::Region& /*end*/, PassContext&) { return {}; }
 };
 
 // One row of the registry: everything a user or the manager knows about a pass.
@@ -147,8 +152,10 @@ class PassManager {
   // Graph passes that come before the first block pass run on the module first; then block passes
   // block by block (each verified, handed to `sink`, freed); graph passes after them run last, and
   // one between block passes is InvalidArgument, and so is a print_after that names none of them.
-  // A failure carries the name of the pass and the block, and where the reproducer is. Without a
-  // sink the blocks keep their tensors. The float stream is freed after the last block.
+  // Embed and head regions go through those block passes that have something to do there; their
+  // tensors are not freed. A failure carries the name of the pass and the block, and where the
+  // reproducer is. Without a sink the blocks keep their tensors. The float stream is freed after
+  // the last block.
   Status run(ir::Module& module, PassContext& context, const BlockSink& sink = {},
              const Progress& progress = {});
   // Wall time per pass, in pipeline order.
@@ -164,9 +171,12 @@ class PassManager {
   Status check_print_after() const;
   Status run_block_passes(std::span<Entry> passes, ir::Module& module, PassContext& context,
                           const BlockSink& sink, const Progress& progress);
-  // `block` is null for a graph pass.
-  Status run_pass(Entry& entry, ir::Module& module, ir::Block* block, PassContext& context);
-  Status failure(const Entry& entry, const ir::Block* block, const Status& cause,
+  // Embed or head regions through the passes that have something to do there.
+  Status run_ends(std::span<Entry> passes, ir::RegionKind kind, ir::Module& module,
+                  PassContext& context);
+  // `region` is null for a graph pass.
+  Status run_pass(Entry& entry, ir::Module& module, ir::Region* region, PassContext& context);
+  Status failure(const Entry& entry, const ir::Region* region, const Status& cause,
                  const PassContext& context, const ir::Module* last_good) const;
 
   Options options_;

@@ -19,8 +19,8 @@ bool is_block_pass(const Pass& pass) {
 
 // What a reproducer shows. A graph pass sees no weights, so their bytes stay out of it (and digests
 // of a whole checkpoint are not computed); a block pass sees its block alone.
-ir::Module snapshot(const ir::Module& module, const ir::Block* block) {
-  if (block != nullptr) return extract_region(module, *block);
+ir::Module snapshot(const ir::Module& module, const ir::Region* region) {
+  if (region != nullptr) return extract_region(module, *region);
   ir::Module shapes = module;
   for (auto& [name, tensor] : shapes.tensors)
     tensor.data = {};
@@ -35,6 +35,14 @@ void free_tensors(ir::Module& module, const ir::Block& block) {
     tensor->second.data.drop_pages();
     if (!used_elsewhere(module, block, name)) tensor->second.data = {};
   }
+}
+
+// `region` is null for a graph pass.
+Status run_on(Pass& pass, ir::Module& module, ir::Region* region, PassContext& context) {
+  if (region == nullptr) return dynamic_cast<GraphPass&>(pass).run(module, context);
+  auto& block_pass = dynamic_cast<BlockPass&>(pass);
+  return region->kind == ir::RegionKind::kBlock ? block_pass.run(module, *region, context)
+                                                : block_pass.run_end(module, *region, context);
 }
 
 std::string command_line(const std::string& pass, const PassContext& context) {
@@ -109,6 +117,7 @@ Status PassManager::run_block_passes(std::span<Entry> passes, ir::Module& module
   const int64_t total =
       std::count_if(module.regions.begin(), module.regions.end(),
                     [](const ir::Region& region) { return region.kind == ir::RegionKind::kBlock; });
+  ABQ_RETURN_IF_ERROR(run_ends(passes, ir::RegionKind::kEmbed, module, context));
   int64_t done = 0;
   for (ir::Region& block : module.regions) {
     if (block.kind != ir::RegionKind::kBlock) continue;
@@ -124,21 +133,31 @@ Status PassManager::run_block_passes(std::span<Entry> passes, ir::Module& module
     }
     ++done;
   }
+  ABQ_RETURN_IF_ERROR(run_ends(passes, ir::RegionKind::kHead, module, context));
   context.float_stream = {};
   context.quantized_stream = {};
   if (progress && total > 0) progress(total, total, "");
   return {};
 }
 
-Status PassManager::run_pass(Entry& entry, ir::Module& module, ir::Block* block,
+Status PassManager::run_ends(std::span<Entry> passes, ir::RegionKind kind, ir::Module& module,
+                             PassContext& context) {
+  for (ir::Region& region : module.regions) {
+    if (region.kind != kind) continue;
+    for (Entry& entry : passes)
+      if (dynamic_cast<const BlockPass&>(*entry.pass).has_ends())
+        ABQ_RETURN_IF_ERROR(run_pass(entry, module, &region, context));
+  }
+  return {};
+}
+
+Status PassManager::run_pass(Entry& entry, ir::Module& module, ir::Region* region,
                              PassContext& context) {
   std::optional<ir::Module> last_good;
-  if (!options_.reproducer_dir.empty()) last_good = snapshot(module, block);
+  if (!options_.reproducer_dir.empty()) last_good = snapshot(module, region);
 
   const auto start = std::chrono::steady_clock::now();
-  Status status = block != nullptr
-                      ? dynamic_cast<BlockPass&>(*entry.pass).run(module, *block, context)
-                      : dynamic_cast<GraphPass&>(*entry.pass).run(module, context);
+  Status status = run_on(*entry.pass, module, region, context);
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   timings_[static_cast<size_t>(&entry - entries_.data())].seconds += elapsed.count();
 
@@ -146,22 +165,22 @@ Status PassManager::run_pass(Entry& entry, ir::Module& module, ir::Block* block,
     if (const Status broken = ir::verify(module); !broken.ok())
       status = internal_error("broke the IR: {}", broken.message());
   if (!status.ok())
-    return failure(entry, block, status, context, last_good ? &*last_good : nullptr);
+    return failure(entry, region, status, context, last_good ? &*last_good : nullptr);
   if (options_.print_after == "all" || options_.print_after == entry.name)
-    fmt::print(stderr, "; after {}{}{}\n{}", entry.name, block != nullptr ? " on " : "",
-               block != nullptr ? block->name : "", ir::print(snapshot(module, block)));
+    fmt::print(stderr, "; after {}{}{}\n{}", entry.name, region != nullptr ? " on " : "",
+               region != nullptr ? region->name : "", ir::print(snapshot(module, region)));
   return {};
 }
 
-Status PassManager::failure(const Entry& entry, const ir::Block* block, const Status& cause,
+Status PassManager::failure(const Entry& entry, const ir::Region* region, const Status& cause,
                             const PassContext& context, const ir::Module* last_good) const {
-  const std::string subject = block != nullptr
-                                  ? fmt::format("pass {} on {}", entry.name, block->name)
+  const std::string subject = region != nullptr
+                                  ? fmt::format("pass {} on {}", entry.name, region->name)
                                   : fmt::format("pass {}", entry.name);
   if (last_good == nullptr) return cause.with_context(subject);
   const std::string path =
-      fmt::format("{}/{}{}{}.air", options_.reproducer_dir, entry.name, block != nullptr ? "." : "",
-                  block != nullptr ? block->name : "");
+      fmt::format("{}/{}{}{}.air", options_.reproducer_dir, entry.name,
+                  region != nullptr ? "." : "", region != nullptr ? region->name : "");
   std::ofstream file(path);
   file << "; " << command_line(entry.name, context) << "\n" << ir::print(*last_good);
   file.close();

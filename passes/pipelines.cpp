@@ -8,6 +8,8 @@ constexpr PipelineStep kAssignSchemes = {
     "assign-schemes", "later passes ask for a layer's widths by name; bad recipes stop here"};
 constexpr PipelineStep kBalanceBits = {
     "balance-bits", "the number of levels must be known before weights are quantized"};
+constexpr PipelineStep kRotate = {"rotate",
+                                  "all that follows works in the coordinates of what is deployed"};
 constexpr PipelineStep kCalibrate = {
     "calibrate", "statistics must come from the float block, before anything changes it"};
 constexpr PipelineStep kSmooth = {"smooth",
@@ -32,6 +34,7 @@ Result<std::vector<PipelineStep>> pipeline_for(const quant::Recipe& recipe, bool
   if (method != "rtn" && !calibrated)
     return invalid_argument("{} needs calibration text; give --calib FILE", method);
   std::vector<PipelineStep> steps = {kAssignSchemes, kBalanceBits};
+  if (recipe.rotation) steps.push_back(kRotate);
   if (calibrated) steps.push_back(kCalibrate);
   if (method == "smooth") steps.push_back(kSmooth);
   if (method == "abq") steps.push_back(kCorrectDistribution);

@@ -17,12 +17,15 @@ const std::vector<PassInfo>& pass_registry() {
       {"correct-distribution",
        "learns channel scales, clip factors and compensation vectors block by block (ABQ-LLM)",
        create_correct_distribution},
+      {"fold-norms", "folds norm weights into the linears that read them", create_fold_norms},
       {"measure-outputs", "compares each quantized linear's output with the float one",
        create_measure_outputs},
       {"pack-weights", "packs weight codes into the canonical dense layout", create_pack_weights},
       {"quantize", "replaces linear by quantize_tokens and bit_linear", create_quantize},
       {"replay-quantized", "runs the quantized block to make the next block's quantized stream",
        create_replay_quantized},
+      {"rotate", "turns the residual stream, heads and the inputs of down projections (QuaRot)",
+       create_rotate},
       {"smooth", "moves activation outliers into the weights (SmoothQuant)", create_smooth},
   };
   return registry;

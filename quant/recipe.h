@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -62,6 +63,18 @@ struct CorrectionSettings {
   double mse_quantized = 0;
 };
 
+// By what the residual stream is turned: a Hadamard matrix with random signs where its width has
+// one, else a random orthogonal matrix; always the latter; nothing.
+enum class ResidualRotation { kHadamard, kOrthogonal, kNone };
+
+// The pass `rotate` (docs/rotation.md). What is turned online costs at run time.
+struct RotationSettings {
+  ResidualRotation residual = ResidualRotation::kHadamard;
+  bool value_output = true;  // per head, between v and o; folded into both
+  bool query_key = true;     // per head, after RoPE; online, where attention is quantized
+  bool down = true;          // before down projections; online
+};
+
 struct Recipe {
   Scheme scheme;
   std::string method = "rtn";  // rtn | smooth | abq
@@ -69,6 +82,7 @@ struct Recipe {
   double smooth_alpha = 0.5;
   CalibrationSettings calibration;
   CorrectionSettings correction;
+  std::optional<RotationSettings> rotation;  // composes with every method
   std::vector<LayerOverride> overrides;
   uint64_t seed = 0;
 };

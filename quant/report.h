@@ -65,10 +65,21 @@ struct BlockReport {
   std::vector<std::string> events;  // recoveries from non-finite losses, fallbacks
 };
 
+// What the pass `rotate` did. Sizes of Hadamard transforms; 0 where there is none.
+struct RotationReport {
+  std::string residual;  // "hadamard 12 x 32 with random signs", "random orthogonal", "none"
+  int64_t width = 0;     // channels of the residual stream
+  uint64_t seed = 0;
+  int64_t value_output = 0;
+  int64_t query_key = 0;  // online
+  int64_t down = 0;       // online
+};
+
 struct Report {
   std::vector<LayerReport> layers;
   std::vector<BlockReport> blocks;  // learned methods only
   std::vector<std::string> notes;   // fallbacks, guards hit, anything a user should know
+  std::optional<RotationReport> rotation;
   int64_t calibration_tokens = 0;
   double block_linear_bits = 0;  // true bits per weight over the block linears, everything stored
   double file_bits = 0;          // 8 x file size / all weights of the model

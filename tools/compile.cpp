@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <utility>
 
 #include "backend/backend.h"
 #include "frontend/frontend.h"
@@ -99,17 +100,26 @@ Status run_pipeline(const CompileOptions& options, const WorkFolder* folder, ir:
   for (const passes::PipelineStep& step : pipeline)
     ABQ_RETURN_IF_ERROR(manager.add(step.pass));
 
-  ABQ_RETURN_IF_ERROR(builder.lower(module, module.regions.front()));
+  // The embedding comes first in the plan, and is only what it will be when the first block is
+  // done.
+  bool embed_lowered = false;
+  const auto lower_embed = [&](const ir::Module& m) -> Status {
+    if (std::exchange(embed_lowered, true)) return {};
+    return builder.lower(m, m.regions.front());
+  };
+  const auto lower_block = [&](ir::Module& m, ir::Block& block) -> Status {
+    ABQ_RETURN_IF_ERROR(lower_embed(m));
+    return builder.lower(m, block);
+  };
   BlockProgress progress;
   const auto resumed = [folder] { return folder != nullptr ? folder->loaded_blocks() : 0; };
   context.detail_progress = [&](std::string_view words, double fraction) {
     progress.detail(words, fraction, resumed());
   };
-  const Status status = manager.run(
-      module, context, [&](ir::Module& m, ir::Block& block) { return builder.lower(m, block); },
-      [&](int64_t done, int64_t total, std::string_view pass) {
-        progress.update(done, total, pass, resumed());
-      });
+  const Status status = manager.run(module, context, lower_block,
+                                    [&](int64_t done, int64_t total, std::string_view pass) {
+                                      progress.update(done, total, pass, resumed());
+                                    });
   context.detail_progress = {};
   ABQ_RETURN_IF_ERROR(status);
   progress.finish();
@@ -122,6 +132,7 @@ Status run_pipeline(const CompileOptions& options, const WorkFolder* folder, ir:
   if (context.tensor_device)
     spdlog::debug("device {}: peak memory {}", context.tensor_device->name(),
                   human_bytes(context.tensor_device->peak_bytes()));
+  ABQ_RETURN_IF_ERROR(lower_embed(module));
   return builder.lower(module, module.regions.back());
 }
 

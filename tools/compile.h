@@ -33,6 +33,9 @@ struct CompileOptions {
   std::string recipe_file;          // JSON; the other options override it
   int64_t calibration_windows = 0;  // 0 = the recipe's
   int64_t calibration_context = 0;  // 0 = the recipe's, at most the model's context
+  // How the residual stream is turned (backend::parse_residual_rotation); empty: as the recipe
+  // says.
+  std::string rotation;
   bool clip_search = false;
   CorrectionFlags correction;
   // Where calibrated methods compute (tools/tensor_devices.h).

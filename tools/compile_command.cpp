@@ -27,6 +27,10 @@ void add_recipe_options(CLI::App& command, CompileOptions& options) {
   command.add_option("--calib-context", options.calibration_context, "tokens a window (1024)")
       ->check(CLI::PositiveNumber);
   command.add_flag("--clip-search", options.clip_search, "search the clip ratio of every row");
+  command.add_flag(
+      "--rotate{hadamard}", options.rotation,
+      "turn the model into coordinates that round better, before the method's own work "
+      "(docs/rotation.md); --rotate=orthogonal: by a random orthogonal matrix");
   command.add_option("--recipe", options.recipe_file, "recipe file (JSON); flags override it");
 }
 
@@ -40,7 +44,10 @@ void add_learning_options(CLI::App& command, CompileOptions& options) {
   command.add_option("--batch", flags.batch, "windows a step")
       ->check(CLI::Range(1, 1000000))
       ->group(group);
-  command.add_option("--seed", flags.seed, "decides the order of the windows (0)")->group(group);
+  command
+      .add_option("--seed", flags.seed,
+                  "decides the order of the windows, and what --rotate draws (0)")
+      ->group(group);
   command.add_flag("--no-akl", flags.no_akl, "without the loss on attention probabilities")
       ->group(group);
   command.add_flag("--no-dlc", flags.no_dlc, "without the double log-cosine loss")->group(group);
@@ -100,6 +107,7 @@ void add_compile_command(CLI::App& app, int& exit_code) {
       "  abq compile models/llama -o llama.abq --scheme w4a4-kv4-q4 --method smooth --calib "
       "text.txt\n"
       "  abq compile models/llama -o llama.abq --scheme w2ba8 --method abq --calib text.txt\n"
+      "  abq compile models/llama -o llama.abq --scheme w4a4-kv4-q4 --rotate\n"
       "  abq compile models/llama -o llama.abq --recipe mixed.json --force\n"
       "Schemes: w<bits>[b]a<bits>[-g<32|64|128>][-kv<bits>][-q<bits>][-sym]");
   command->add_option("model_dir", options->model_dir, "Hugging Face model folder")->required();

@@ -20,7 +20,6 @@ std::vector<std::string_view> given_flags(const CorrectionFlags& flags) {
   if (flags.mse) given.push_back("--mse");
   if (flags.epochs > 0) given.push_back("--epochs");
   if (flags.batch > 0) given.push_back("--batch");
-  if (flags.seed) given.push_back("--seed");
   return given;
 }
 
@@ -71,7 +70,14 @@ Result<quant::Recipe> make_recipe(const CompileOptions& options) {
   if (options.calibration_context > 0) recipe.calibration.context = options.calibration_context;
   if (options.clip_search) recipe.clip_search = true;
 
+  if (!options.rotation.empty()) {
+    if (!recipe.rotation) recipe.rotation.emplace();
+    ABQ_ASSIGN_OR_RETURN(recipe.rotation->residual,
+                         backend::parse_residual_rotation(options.rotation));
+  }
+
   std::vector<std::string_view> flags = given_flags(options.correction);
+  if (options.correction.seed && !recipe.rotation) flags.push_back("--seed");
   if (!options.work_dir.empty()) flags.push_back("--work-dir");
   if (options.restart) flags.push_back("--restart");
   if (!flags.empty() && recipe.method != "abq") {

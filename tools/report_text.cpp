@@ -90,10 +90,33 @@ Json recipe_json(const proto::Recipe& recipe) {
                {"calibration_context", recipe.calibration().context()},
                {"seed", recipe.seed()},
                {"overrides", overrides}};
+  if (recipe.has_rotation()) {
+    json["rotation"] = {{"residual", recipe.rotation().residual()},
+                        {"value_output", recipe.rotation().value_output()},
+                        {"query_key", recipe.rotation().query_key()},
+                        {"down", recipe.rotation().down()}};
+  }
   if (recipe.has_correction()) {
     json["correction"] = Json::parse(backend::correction_to_json(recipe.correction()));
   }
   return json;
+}
+
+std::string rotation_text(const proto::RotationReport& rotation) {
+  std::string text = fmt::format("{} of {}", rotation.residual(), rotation.width());
+  const auto add = [&](std::string_view what, int64_t size) {
+    if (size > 0) text += fmt::format(", {} by {}", what, size);
+  };
+  add("v -> o", rotation.value_output());
+  add("online q and k", rotation.query_key());
+  add("online before down", rotation.down());
+  return text + fmt::format(", seed {}", rotation.seed());
+}
+
+Json rotation_json(const proto::RotationReport& rotation) {
+  return {{"residual", rotation.residual()},   {"width", rotation.width()},
+          {"seed", rotation.seed()},           {"value_output", rotation.value_output()},
+          {"query_key", rotation.query_key()}, {"down", rotation.down()}};
 }
 
 }  // namespace
@@ -105,6 +128,8 @@ void print_summary(const proto::Plan& plan, int64_t file_size) {
             model.heads(), model.kv_heads(), model.vocab_size());
   print_out("scheme       {}, method {}, seed {}\n", plan.recipe().scheme(), plan.recipe().method(),
             plan.recipe().seed());
+  if (plan.report().has_rotation())
+    print_out("rotation     {}\n", rotation_text(plan.report().rotation()));
   print_out("calibration  {}\n", calibration_words(plan));
   print_out("file         {}, {:.3f} bits per weight of the whole model\n", human_bytes(file_size),
             plan.report().file_bits());
@@ -159,21 +184,22 @@ std::string report_json(const proto::Plan& plan, int64_t file_size) {
   for (const proto::Provenance::Input& input : plan.provenance().inputs()) {
     inputs.push_back({{"name", input.name()}, {"size", input.size()}, {"digest", input.digest()}});
   }
-  const Json report = {{"format_version", plan.format_version()},
-                       {"model", model_json(plan.model())},
-                       {"recipe", recipe_json(plan.recipe())},
-                       {"file_bytes", file_size},
-                       {"block_linear_bits", plan.report().block_linear_bits()},
-                       {"file_bits", plan.report().file_bits()},
-                       {"calibration_tokens", plan.report().calibration_tokens()},
-                       {"notes", std::vector<std::string>(plan.report().notes().begin(),
-                                                          plan.report().notes().end())},
-                       {"layers", layers},
-                       {"blocks", blocks_json(plan.report())},
-                       {"provenance",
-                        {{"tool_version", plan.provenance().tool_version()},
-                         {"device", plan.provenance().device()},
-                         {"inputs", inputs}}}};
+  Json report = {{"format_version", plan.format_version()},
+                 {"model", model_json(plan.model())},
+                 {"recipe", recipe_json(plan.recipe())},
+                 {"file_bytes", file_size},
+                 {"block_linear_bits", plan.report().block_linear_bits()},
+                 {"file_bits", plan.report().file_bits()},
+                 {"calibration_tokens", plan.report().calibration_tokens()},
+                 {"notes", std::vector<std::string>(plan.report().notes().begin(),
+                                                    plan.report().notes().end())},
+                 {"layers", layers},
+                 {"blocks", blocks_json(plan.report())},
+                 {"provenance",
+                  {{"tool_version", plan.provenance().tool_version()},
+                   {"device", plan.provenance().device()},
+                   {"inputs", inputs}}}};
+  if (plan.report().has_rotation()) report["rotation"] = rotation_json(plan.report().rotation());
   return report.dump(2);
 }
 

@@ -46,6 +46,32 @@ TEST_CASE("a recipe survives its stored form") {
   CHECK(back->overrides[0].pattern == "layers.*.mlp.down");
   CHECK(back->overrides[0].scheme == recipe.overrides[0].scheme);
   CHECK(back->seed == 7);
+  CHECK_FALSE(back->rotation);
+}
+
+TEST_CASE("a recipe's rotation survives its stored form and says what it leaves out") {
+  quant::Recipe recipe;
+  recipe.scheme = *quant::parse_scheme("w4a4");
+  for (const auto residual :
+       {quant::ResidualRotation::kHadamard, quant::ResidualRotation::kOrthogonal,
+        quant::ResidualRotation::kNone}) {
+    recipe.rotation = quant::RotationSettings{
+        .residual = residual, .value_output = false, .query_key = true, .down = false};
+    const auto back = backend::recipe_from_json(backend::recipe_to_json(recipe), "r.json");
+    REQUIRE_MESSAGE(back.ok(), back.status().to_string());
+    REQUIRE(back->rotation);
+    CHECK(back->rotation->residual == residual);
+    CHECK_FALSE(back->rotation->value_output);
+    CHECK(back->rotation->query_key);
+    CHECK_FALSE(back->rotation->down);
+  }
+  const auto defaults =
+      backend::recipe_from_json(R"({"scheme": "w4a4", "rotation": {}})", "r.json");
+  REQUIRE(defaults->rotation);
+  CHECK(defaults->rotation->residual == quant::ResidualRotation::kHadamard);
+  CHECK(defaults->rotation->down);
+  CHECK(contains(refusal(R"({"scheme": "w4a4", "rotation": {"residual": "cayley"}})"),
+                 "rotation: residual is 'cayley', expected hadamard, orthogonal, none"));
 }
 
 TEST_CASE("a recipe file leaves out what it does not change") {
@@ -111,6 +137,7 @@ TEST_CASE("a report survives its stored form") {
   layer.output = quant::Quality{10, 0.9, 0.1};
   report.layers.push_back(layer);
   report.notes = {"a", "b"};
+  report.rotation = quant::RotationReport{"hadamard 1 x 8", 8, 5, 4, 2, 16};
   report.calibration_tokens = 99;
   report.block_linear_bits = 2.4;
   report.file_bits = 6.5;
@@ -129,6 +156,13 @@ TEST_CASE("a report survives its stored form") {
   REQUIRE(back.layers[1].output);
   CHECK(back.layers[1].output->cosine == 0.9);
   CHECK(back.notes == report.notes);
+  REQUIRE(back.rotation);
+  CHECK(back.rotation->residual == "hadamard 1 x 8");
+  CHECK(back.rotation->width == 8);
+  CHECK(back.rotation->seed == 5);
+  CHECK(back.rotation->value_output == 4);
+  CHECK(back.rotation->query_key == 2);
+  CHECK(back.rotation->down == 16);
   CHECK(back.calibration_tokens == 99);
   CHECK(back.block_linear_bits == 2.4);
   CHECK(back.file_bits == 6.5);

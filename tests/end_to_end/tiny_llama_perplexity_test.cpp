@@ -41,6 +41,22 @@ double learned_perplexity(const std::string& scheme) {
   return perplexity_of(**engine);
 }
 
+double rotated_perplexity(const std::string& scheme, const std::string& rotation) {
+  tools::CompileOptions options;
+  options.model_dir = test::tiny_llama_dir();
+  options.output = (test::temporary_dir() / ("rotated-" + rotation + scheme + ".abq")).string();
+  options.scheme = scheme;
+  options.rotation = rotation;
+  const auto compiled = tools::compile(options);
+  REQUIRE_MESSAGE(compiled.ok(), compiled.status().to_string());
+  auto plan = runtime::LoadedPlan::open(options.output, runtime::Verify::kAll);
+  REQUIRE_MESSAGE(plan.ok(), plan.status().to_string());
+  auto engine =
+      runtime::Engine::create(std::move(plan).value(), {.device = runtime::DeviceKind::kCpu});
+  REQUIRE_MESSAGE(engine.ok(), engine.status().to_string());
+  return perplexity_of(**engine);
+}
+
 }  // namespace
 
 // Expected values: scripts/reference_perplexity.py, a NumPy implementation of docs/quantization.md
@@ -60,6 +76,17 @@ TEST_CASE("perplexity of tiny-llama is what an independent implementation comput
   for (const Row& row : kRows) {
     CAPTURE(std::string(row.scheme));
     CHECK(perplexity(row.scheme) == doctest::Approx(row.expected).epsilon(row.tolerance));
+  }
+}
+
+TEST_CASE("a rotation leaves the perplexity of floats and lowers that of few bits") {
+  const double full = perplexity("w16a16");
+  for (const char* rotation : {"hadamard", "orthogonal"}) {
+    CAPTURE(std::string(rotation));
+    CHECK(rotated_perplexity("w16a16", rotation) == doctest::Approx(full).epsilon(1e-5));
+    const double four = rotated_perplexity("w4a4-kv4-q4", rotation);
+    CHECK(four > full);
+    CHECK(four < perplexity("w4a4-kv4-q4"));
   }
 }
 

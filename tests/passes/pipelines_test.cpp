@@ -35,6 +35,19 @@ TEST_CASE("smooth folds its scales between calibration and quantization") {
                                             "quantize", "measure-outputs", "pack-weights"});
 }
 
+TEST_CASE("a rotation comes before whatever a method does") {
+  quant::Recipe recipe;
+  recipe.rotation = quant::RotationSettings{};
+  for (const char* method : {"rtn", "smooth", "abq"}) {
+    recipe.method = method;
+    const Result<std::vector<PipelineStep>> steps = pipeline_for(recipe, true);
+    REQUIRE(steps.ok());
+    CHECK((*steps)[0].pass == "assign-schemes");
+    CHECK((*steps)[2].pass == "rotate");
+    CHECK((*steps)[3].pass == "calibrate");
+  }
+}
+
 TEST_CASE("smooth without calibration text is refused with what to give") {
   quant::Recipe recipe;
   recipe.method = "smooth";

@@ -60,6 +60,30 @@ TEST_CASE("a seed on the command line stands before the recipe's, 0 too") {
   check_contains(refusal(options), {"--seed"});
 }
 
+TEST_CASE("--rotate turns a recipe's model, by the recipe's settings where it has some") {
+  const ScratchFolder folder;
+  tools::CompileOptions options;
+  options.scheme = "w4a4";
+  CHECK_FALSE(tools::make_recipe(options)->rotation);
+  options.rotation = "orthogonal";
+  options.correction.seed = 3;
+  const auto recipe = tools::make_recipe(options);
+  REQUIRE_MESSAGE(recipe.ok(), recipe.status().to_string());
+  REQUIRE(recipe->rotation);
+  CHECK(recipe->rotation->residual == quant::ResidualRotation::kOrthogonal);
+  CHECK(recipe->rotation->down);
+  CHECK(recipe->seed == 3);
+  options.recipe_file = folder.write(
+      "r.json", R"({"scheme": "w4a4", "rotation": {"residual": "none", "down": false}})");
+  options.rotation.clear();
+  CHECK(tools::make_recipe(options)->rotation->residual == quant::ResidualRotation::kNone);
+  options.rotation = "hadamard";
+  CHECK(tools::make_recipe(options)->rotation->residual == quant::ResidualRotation::kHadamard);
+  CHECK_FALSE(tools::make_recipe(options)->rotation->down);
+  options.rotation = "householder";
+  check_contains(refusal(options), {"householder", "hadamard, orthogonal, none"});
+}
+
 TEST_CASE("clip search is refused with method abq, which would not use it") {
   tools::CompileOptions options = abq_options();
   options.clip_search = true;

@@ -48,6 +48,19 @@ TEST_CASE("a recipe gives scheme and overrides and the command line has the last
   check_contains(field(shown.out, "layers.0.mlp.up"), {"w2a8"});
 }
 
+TEST_CASE("a rotated artifact says how it was turned and runs") {
+  const ScratchFolder folder;
+  const std::string output = folder.file("m.abq");
+  check_ok(run_abq(compile(output, {"--scheme", "w4a4-kv4-q4", "--rotate", "--seed", "9"})));
+  const ProcessResult shown = run_abq({"inspect", output});
+  check_contains(field(shown.out, "rotation"),
+                 {"hadamard 1 x 128", "v -> o by 32", "q and k by 32", "down by 384", "seed 9"});
+  check_contains(shown.out, {"embedding and head were one tensor"});
+  check_contains(run_abq({"inspect", output, "--json"}).out,
+                 {"\"rotation\": {", "\"query_key\": 32"});
+  check_ok(run_abq({"doctor", output}));
+}
+
 TEST_CASE("smooth with calibration text compiles and reports output quality") {
   const ScratchFolder folder;
   const std::string output = folder.file("m.abq");

@@ -55,6 +55,14 @@ Var loss_of(Tape& tape, const autodiff::BlockOutput& output, const Tensor& targe
        {autodiff::symmetric_divergence(tape, output.probabilities.at(0), probabilities), 2}});
 }
 
+// With transforms after RoPE and before the down projection.
+ir::Module rotated_model() {
+  ir::Module module = make_test_model();
+  PassContext context = context_for("w4a4-kv4-q4");
+  REQUIRE(run_passes({"assign-schemes", "rotate"}, module, context).ok());
+  return module;
+}
+
 }  // namespace
 
 TEST_CASE("a float block runs as the interpreter runs it, several windows at once") {
@@ -114,8 +122,31 @@ TEST_CASE("attention is quantized only where the run asks for it") {
   CHECK(relative_difference(evaluated(*device, module, hidden, 12, run), plain) > 1e-3);
 }
 
+TEST_CASE("a rotated block runs as the interpreter runs it") {
+  const ir::Module module = rotated_model();
+  const auto device = compute::create_cpu_tensor_device();
+  const std::vector<float> hidden = random_hidden(12, 3);
+  const ir::Matrix actual = evaluated(*device, module, hidden, 12, {});
+  ir::Module wide = module;  // the run above leaves attention in floats
+  for (ir::Node& node : region_named(wide, "layers.0").nodes) {
+    if (node.op != ir::Op::kAttention) continue;
+    node.attributes["query_bits"] = int64_t{16};
+    node.attributes["kv_bits"] = int64_t{16};
+  }
+  const ir::Interpreter interpreter(compute::reference_device());
+  const ir::Matrix expected =
+      *interpreter.run(wide, region_named(wide, "layers.0"), {12, kHidden, hidden});
+  CHECK(relative_difference(actual, expected) < 1e-5);
+}
+
 TEST_CASE("the gradient of every weight of a block agrees with finite differences in float64") {
-  const ir::Module module = make_test_model();
+  ir::Module module;
+  SUBCASE("as it is imported") {
+    module = make_test_model();
+  }
+  SUBCASE("rotated") {
+    module = rotated_model();
+  }
   const ir::Block& block = region_named(module, "layers.0");
   const auto device = compute::create_reference_tensor_device();
   const BlockEvaluator evaluator = *BlockEvaluator::create(*device, module, block);

@@ -1,0 +1,239 @@
+// Rotation (QuaRot, arXiv 2404.00456): the same float function in other coordinates, where no
+// channel stands out and rounding loses less.
+//
+//   rms_norm(x, g), linear(., w)         ==>  rms_norm(x, 1), linear(., w g Q)      residual
+//   readers add(x, linear(., w))                 ==>  add(x, linear(., Q^T w))              and
+//   writers embedding(., t)                      ==>  embedding(., t Q) linear(attention(..,
+//   linear(., v)))  ==>  linear(attention(.., linear(., H v)), o H^T), per head attention(q, k, v)
+//   ==>  attention(hadamard(q), hadamard(k), v) linear(silu_mul(gate, up), w)        ==>
+//   linear(hadamard(silu_mul(gate, up)), w H^T)
+//
+// docs/rotation.md has the formulas and the choices. Weights become f32; tied embeddings become two
+// tensors. Queries and keys are transformed only where attention quantizes one of them.
+#include <algorithm>
+#include <optional>
+
+#include "compute/hadamard.h"
+#include "ir/patterns.h"
+#include "ir/residual_stream.h"
+#include "passes/fold_norms.h"
+#include "passes/layers.h"
+#include "passes/passes.h"
+#include "passes/rotation.h"
+
+namespace abq::passes {
+namespace {
+
+const ir::Node& node_at(const ir::Region& region, int index) {
+  return region.nodes[static_cast<size_t>(index)];
+}
+
+std::vector<int> nodes_of(const ir::Region& region, ir::Op op) {
+  std::vector<int> found;
+  for (size_t i = 0; i < region.nodes.size(); ++i)
+    if (region.nodes[i].op == op) found.push_back(static_cast<int>(i));
+  return found;
+}
+
+// ---- What must hold of every region before the first weight changes
+
+Status check_value_output(const ir::Region& region) {
+  const std::vector<ir::ValueOutputSite> sites = ir::find_value_output_sites(region);
+  for (const int attention : nodes_of(region, ir::Op::kAttention)) {
+    const bool found = std::any_of(sites.begin(), sites.end(), [&](const ir::ValueOutputSite& s) {
+      return s.attention == attention;
+    });
+    if (!found)
+      return unsupported(
+          "{}: its values do not come from one linear alone, or its result does not go to one "
+          "alone; leave their transform out with \"value_output\": false",
+          node_at(region, attention).name);
+  }
+  return {};
+}
+
+Status check_down(const ir::Region& region) {
+  for (const int silu_mul : nodes_of(region, ir::Op::kSiluMul)) {
+    if (!ir::feeds_linears_only(region, node_at(region, silu_mul).result))
+      return unsupported(
+          "{}: its result is read by more than linears with weights of their own; leave its "
+          "transform out with \"down\": false",
+          node_at(region, silu_mul).name);
+  }
+  return {};
+}
+
+// ---- One region
+
+class RegionRotation {
+ public:
+  RegionRotation(ir::Module& module, ir::Region& region, const Rotation& rotation,
+                 const quant::RotationSettings& settings, quant::RotationReport& report)
+      : module_(module),
+        region_(region),
+        rotation_(rotation),
+        settings_(settings),
+        report_(report) {}
+
+  Status run() {
+    if (!rotation_.is_identity()) {
+      ABQ_RETURN_IF_ERROR(fold_norms(module_, region_));
+      ABQ_RETURN_IF_ERROR(rotate_residual());
+    }
+    if (settings_.value_output) ABQ_RETURN_IF_ERROR(transform_values());
+    if (settings_.query_key) transform_queries_and_keys();
+    if (settings_.down) ABQ_RETURN_IF_ERROR(transform_down_inputs());
+    return {};
+  }
+
+ private:
+  template <class Change>
+  Status change(int node, const Change& body) {
+    return change_weight(module_, region_, node_at(region_, node).operands[1], body);
+  }
+
+  Status rotate_residual() {
+    ABQ_ASSIGN_OR_RETURN(const ir::ResidualStream stream, ir::find_residual_stream(region_));
+    const auto columns = [&](MatrixView<float> w) { rotation_.rotate_columns(w); };
+    const auto rows = [&](MatrixView<float> w) { rotation_.rotate_rows(w); };
+    if (stream.embedding >= 0) ABQ_RETURN_IF_ERROR(change(stream.embedding, columns));
+    for (const int reader : stream.readers)
+      ABQ_RETURN_IF_ERROR(change(reader, columns));
+    for (const int writer : stream.writers)
+      ABQ_RETURN_IF_ERROR(change(writer, rows));
+    return {};
+  }
+
+  Status transform_values() {
+    for (const ir::ValueOutputSite& site : ir::find_value_output_sites(region_)) {
+      const int64_t size =
+          compute::largest_hadamard(node_at(region_, site.attention).int_attribute("head_dim"));
+      if (size == 1) continue;
+      ABQ_RETURN_IF_ERROR(
+          change(site.value, [&](MatrixView<float> w) { transform_rows(w, size); }));
+      ABQ_RETURN_IF_ERROR(
+          change(site.output, [&](MatrixView<float> w) { transform_columns(w, size); }));
+      report_.value_output = size;
+    }
+    return {};
+  }
+
+  void transform_queries_and_keys() {
+    std::vector<int> attentions = nodes_of(region_, ir::Op::kAttention);
+    // From the last on: what is put in front of one moves none of those before it.
+    std::reverse(attentions.begin(), attentions.end());
+    for (const int attention : attentions) {
+      const ir::Node& node = node_at(region_, attention);
+      const bool quantized =
+          node.int_attribute("query_bits") < 16 || node.int_attribute("kv_bits") < 16;
+      const int64_t size = compute::largest_hadamard(node.int_attribute("head_dim"));
+      if (!quantized || size == 1) continue;
+      const ir::ValueId query = node.operands[0];
+      const ir::ValueId key = node.operands[1];
+      const ir::ValueId turned = insert_transform(attention, query, size);
+      region_.nodes[static_cast<size_t>(attention) + 1].operands[0] = turned;
+      if (key == query) {
+        region_.nodes[static_cast<size_t>(attention) + 1].operands[1] = turned;
+      } else {
+        const ir::ValueId turned_key = insert_transform(attention + 1, key, size);
+        region_.nodes[static_cast<size_t>(attention) + 2].operands[1] = turned_key;
+      }
+      report_.query_key = size;
+    }
+  }
+
+  Status transform_down_inputs() {
+    std::vector<int> gates = nodes_of(region_, ir::Op::kSiluMul);
+    std::reverse(gates.begin(), gates.end());
+    for (const int gate : gates) {
+      const ir::ValueId value = node_at(region_, gate).result;
+      const int64_t size = compute::largest_hadamard(region_.type(value).shape.back());
+      if (size == 1) continue;
+      for (const int reader : region_.users(value))
+        ABQ_RETURN_IF_ERROR(
+            change(reader, [&](MatrixView<float> w) { transform_columns(w, size); }));
+      const ir::ValueId turned = insert_transform(gate + 1, value, size);
+      for (ir::Node& node : region_.nodes)
+        if (node.op == ir::Op::kLinear && node.operands[0] == value) node.operands[0] = turned;
+      report_.down = size;
+    }
+    return {};
+  }
+
+  // A hadamard of `value` as node `place` of the region.
+  ir::ValueId insert_transform(int place, ir::ValueId value, int64_t size) {
+    const int producer = region_.producer(value);
+    const std::string& name = producer < 0 ? region_.values[static_cast<size_t>(value)].name
+                                           : node_at(region_, producer).name;
+    const std::string base = producer < 0 ? region_.name + "." + name : name;
+    const ir::ValueId result =
+        ir::Builder(module_, region_).hadamard(base + ".hadamard", value, size);
+    std::rotate(region_.nodes.begin() + place, region_.nodes.end() - 1, region_.nodes.end());
+    return result;
+  }
+
+  ir::Module& module_;
+  ir::Region& region_;
+  const Rotation& rotation_;
+  const quant::RotationSettings& settings_;
+  quant::RotationReport& report_;
+};
+
+struct Rotate : BlockPass {
+  Status run(ir::Module& module, ir::Block& block, PassContext& context) override {
+    return rotate(module, block, context);
+  }
+  bool has_ends() const override { return true; }
+  Status run_end(ir::Module& module, ir::Region& end, PassContext& context) override {
+    return rotate(module, end, context);
+  }
+
+ private:
+  Status rotate(ir::Module& module, ir::Region& region, PassContext& context) {
+    if (!rotation_) ABQ_RETURN_IF_ERROR(begin(module, context));
+    ABQ_RETURN_IF_ERROR(
+        RegionRotation(module, region, *rotation_, settings_, *context.report.rotation).run());
+    if (region.kind == ir::RegionKind::kHead) note_untied(module, context);
+    return {};
+  }
+
+  // Looks at the whole module before anything in it changes.
+  Status begin(const ir::Module& module, PassContext& context) {
+    settings_ = context.recipe.rotation.value_or(quant::RotationSettings{});
+    std::optional<int64_t> width;
+    for (const ir::Region& region : module.regions) {
+      ABQ_ASSIGN_OR_RETURN(const ir::ResidualStream stream, ir::find_residual_stream(region));
+      width = width.value_or(stream.width);
+      if (stream.width != *width)
+        return unsupported("{}: the residual stream has {} channels, and {} before", region.name,
+                           stream.width, *width);
+      if (settings_.value_output) ABQ_RETURN_IF_ERROR(check_value_output(region));
+      if (settings_.down) ABQ_RETURN_IF_ERROR(check_down(region));
+    }
+    rotation_.emplace(settings_.residual, *width, context.recipe.seed);
+    context.report.rotation = quant::RotationReport{
+        .residual = rotation_->description(), .width = *width, .seed = context.recipe.seed};
+    return {};
+  }
+
+  void note_untied(ir::Module& module, PassContext& context) const {
+    const auto tied = module.attributes.find("tie_embeddings");
+    if (rotation_->is_identity() || tied == module.attributes.end()) return;
+    const auto* value = std::get_if<int64_t>(&tied->second);
+    if (value == nullptr || *value == 0) return;
+    tied->second = int64_t{0};
+    context.report.notes.push_back(
+        "rotation: embedding and head were one tensor, and are two of float32");
+  }
+
+  quant::RotationSettings settings_;
+  std::optional<Rotation> rotation_;
+};
+
+}  // namespace
+
+std::unique_ptr<Pass> create_rotate() {
+  return std::make_unique<Rotate>();
+}
+
+}  // namespace abq::passes
