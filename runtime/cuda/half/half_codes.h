@@ -23,7 +23,7 @@ ABQ_HOST_DEVICE_INLINE constexpr uint32_t alternating_mask(int width) {
 }
 
 // Three-operand logic in one instruction, which the compiler does not find by itself.
-ABQ_HOST_DEVICE_INLINE uint32_t select_bits(uint32_t mask, uint32_t ones, uint32_t zeros) {
+ABQ_HOST_DEVICE_INLINE uint32_t merge_bits(uint32_t mask, uint32_t ones, uint32_t zeros) {
 #ifdef __CUDA_ARCH__
   uint32_t result;
   asm("lop3.b32 %0, %1, %2, %3, 0xe4;" : "=r"(result) : "r"(ones), "r"(zeros), "r"(mask));
@@ -53,8 +53,8 @@ struct FieldGather {
     FieldGather<kHalf>::run(words, low);
     FieldGather<kHalf>::run(words + kHalf, high);
     for (int i = 0; i < kHalf; ++i) {
-      fields[i] = select_bits(kMask, low[i], high[i] << kHalf);
-      fields[i + kHalf] = select_bits(kMask, low[i] >> kHalf, high[i]);
+      fields[i] = merge_bits(kMask, low[i], high[i] << kHalf);
+      fields[i + kHalf] = merge_bits(kMask, low[i] >> kHalf, high[i]);
     }
   }
 };
@@ -134,13 +134,13 @@ struct PlaneCodes {
   }
 };
 
-// Base-5 tiles: fields are whole bytes.
+// Base-5 tiles: three planes each; the fields of a tile are made where its steps are used.
 struct Base5HalfCodes {
   static constexpr int kUnitTiles = kBase5UnitTiles;
   static constexpr int kLoads = kBase5UnitLoads;
-  static constexpr int kFieldBits = 8;
+  static constexpr int kFieldBits = 4;
   struct State {
-    uint32_t sets[kBase5UnitSets];
+    Base5UnitPlanes planes;
   };
   static constexpr ABQ_HOST_DEVICE_INLINE int units(int k_tiles) { return base5_units(k_tiles); }
   static constexpr ABQ_HOST_DEVICE_INLINE int tiles(int k_tiles, int unit) {
@@ -151,15 +151,15 @@ struct Base5HalfCodes {
                                                              int, int load, int lane) {
     return base5_load(n_tile, k_tiles, unit, load, lane);
   }
-  static ABQ_HOST_DEVICE_INLINE void gather(int tiles, const uint32_t (&words)[kLoads][4],
-                                            State& state) {
-    for (int i = 0; i < kBase5UnitSets; ++i)
-      state.sets[i] = i < 4 * kLoads ? words[i / 4 % kLoads][i % 4] : 0;
-    gather_base5_sets(tiles, state.sets);
+  static ABQ_HOST_DEVICE_INLINE void gather(int, const Base5UnitWords& words, State& state) {
+    expand_base5_unit(words, state.planes);
   }
   static ABQ_HOST_DEVICE_INLINE uint32_t field(const State& state, int tile, int s, int word) {
-    const int r = 4 * (kHalfSteps * tile + s) + word;
-    return expand_base5_set(state.sets[r / 3]).digits[r % 3];
+    const uint32_t planes[kFieldBits] = {state.planes[tile][0][word], state.planes[tile][1][word],
+                                         state.planes[tile][2][word], 0};
+    uint32_t fields[kFieldBits];
+    FieldGather<kFieldBits>::run(planes, fields);
+    return fields[s % kFieldBits];
   }
 };
 

@@ -1,33 +1,34 @@
-// Balanced 2-bit weights in tiles: three codes in 7 bits.
+// Balanced 2-bit weights in tiles: three codes in 7 bits, sliced so that bit logic alone makes
+// planes of them.
 //
-// A unit is three tiles along k (the last of a row may have one or two). In the order of their use
-// the registers of a lane, r = 4 * step + word (step = 8 * tile + s of the unit, word as in plane
-// tiles: row g + 8 (word & 1), half word >> 1), hold four codes each, in their bytes. Three in a
-// row make a set: register r is digit r % 3 of set r / 3. Byte by byte a set stores
+// A unit is three tiles along k. In a plane word each bit position is one code; the same position
+// of the same word in the unit's tiles is three codes A, B, C < 5. Their planes (a code is plane 0
+// + 2 plane 1 + 4 plane 2) are held by 7 stored words: a flag s and three 2-bit fields a, b, c,
+// their high bits first. A code is small (0..3, the low bits of its planes) or 4:
 //
-//   x = 25 digit 0 + 5 digit 1 + digit 2 < 125        as        v = ceil(128 x / 125) < 128,
+//   s = 0          A = a, B = b, C = c
+//   s = 1, a = 0   C = 4, A = b, B = c
+//          a = 1   B = 4, A = b, C = c
+//          a = 2   A = 4, B = b, C = c
+//          a = 3   b = 0, 1, 2: C, B, A = c and the other two 4;   b = 3: all 4
 //
-// the fraction x / 125 in 7 bits: 5 v / 128, 25 v / 128 and 125 v / 128, rounded down, are the
-// leading one, two and three digits, so that three multiplications by constants expand two bytes.
+// Load i of a lane has stored word i: component w for the codes in word w of the tiles. The last
+// unit of a row may have one or two tiles. The codes of those that it lacks are 0, so that c, and
+// with one tile b, is 0 too, and not stored:
 //
 //   tiles of the unit          1     2     3
 //   16-byte loads of a lane    3     5     7       2 tiles + 1
-//   words of a lane           12    20    28
-//   sets                      11    22    32
-//
-// Set c has bits 7..1 of the four bytes of word c; sets beyond the words are in the bits that this
-// leaves: bit i of the 7 bits of set (words + e) is bit 0 of the bytes of word 7 e + i.
 //
 //   memory:  [n tile][load][lane][4 words], the loads of a row's units one after the other
 #pragma once
 
-#include "runtime/cuda/linear/tile_layout.h"
+#include "runtime/cuda/linear/plane_fields.h"
 
 namespace abq::runtime::cuda {
 
 inline constexpr int kBase5UnitTiles = 3;
 inline constexpr int kBase5UnitLoads = 7;
-inline constexpr int kBase5UnitSets = 32;
+inline constexpr int kBase5Planes = 3;
 
 ABQ_TILE_FUNCTION int base5_units(int k_tiles) {
   return (k_tiles + kBase5UnitTiles - 1) / kBase5UnitTiles;
@@ -40,12 +41,6 @@ ABQ_TILE_FUNCTION int base5_unit_tiles(int k_tiles, int unit) {
 ABQ_TILE_FUNCTION int base5_loads(int tiles) {
   return 2 * tiles + 1;
 }
-ABQ_TILE_FUNCTION int base5_words(int tiles) {
-  return 4 * base5_loads(tiles);
-}
-ABQ_TILE_FUNCTION int base5_sets(int tiles) {
-  return (32 * tiles + 2) / 3;
-}
 // Loads of a lane for a whole row.
 ABQ_TILE_FUNCTION int base5_row_loads(int k_tiles) {
   const int tail = k_tiles % kBase5UnitTiles;
@@ -56,77 +51,113 @@ ABQ_TILE_FUNCTION int64_t base5_load(int64_t n_tile, int k_tiles, int unit, int 
   return (n_tile * base5_row_loads(k_tiles) + kBase5UnitLoads * unit + load) * kLanes + lane;
 }
 
-// Four codes of each of three registers -> the set's bits 7..1 of every byte.
-ABQ_TILE_FUNCTION uint32_t pack_base5_set(uint32_t digit0, uint32_t digit1, uint32_t digit2) {
-  const uint32_t x = 25 * digit0 + 5 * digit1 + digit2;  // below 125 in each byte: no carries
-  uint32_t set = 0;
-  for (int b = 0; b < 4; ++b) {
-    const uint32_t byte = (x >> (8 * b)) & 0xffu;
-    set |= ((128 * byte + 124) / 125) << (8 * b + 1);
+// The plane words of A, B, C -> the stored words s, a, b, c.
+ABQ_TILE_FUNCTION void pack_base5_triple(const uint32_t (&planes)[kBase5UnitTiles][kBase5Planes],
+                                         uint32_t (&stored)[kBase5UnitLoads]) {
+  const uint32_t large_a = planes[0][2];
+  const uint32_t large_b = planes[1][2];
+  const uint32_t large_c = planes[2][2];
+  const uint32_t any = large_a | large_b | large_c;
+  const uint32_t many = (large_a & large_b) | (large_a & large_c) | (large_b & large_c);
+  const uint32_t moved = large_b | large_c;  // A is in b
+  const uint32_t flags[2] = {large_b, large_a};
+  const uint32_t small[2] = {large_c & large_a, large_c & large_b};  // b where a = 3
+  stored[0] = any;
+  for (int bit = 0; bit < 2; ++bit) {
+    const uint32_t a = planes[0][bit];
+    const uint32_t b = planes[1][bit];
+    const uint32_t c = planes[2][bit];
+    stored[2 - bit] = many | flags[bit] | (~any & a);
+    stored[4 - bit] = (many & small[bit]) | (~many & ((moved & a) | (~moved & b)));
+    stored[6 - bit] = (many & (a | b | c)) | (~many & ((large_c & b) | (~large_c & c)));
   }
-  return set;
-}
-// Set number `c` of a lane whose registers are registers(0 .. 32 tiles - 1).
-template <class Registers>
-ABQ_TILE_FUNCTION uint32_t base5_set(int tiles, int c, const Registers& registers) {
-  const int count = 32 * tiles;
-  const int r = 3 * c;
-  return pack_base5_set(r < count ? registers(r) : 0u, r + 1 < count ? registers(r + 1) : 0u,
-                        r + 2 < count ? registers(r + 2) : 0u);
-}
-// Word number `c` of a lane of a unit.
-template <class Registers>
-ABQ_TILE_FUNCTION uint32_t pack_base5_word(int tiles, int c, const Registers& registers) {
-  uint32_t word = c < base5_sets(tiles) ? base5_set(tiles, c, registers) : 0u;
-  const int extra = base5_words(tiles) + c / 7;
-  if (extra < base5_sets(tiles))
-    word |= (base5_set(tiles, extra, registers) >> (c % 7 + 1)) & 0x01010101u;
-  return word;
 }
 
-// The set in bits 0 of seven words.
-ABQ_TILE_FUNCTION uint32_t gather_base5_set(const uint32_t* words) {
-  uint32_t set = 0;
+// The stored words -> the plane words of A, B, C: 19 instructions of three-operand logic.
+ABQ_TILE_FUNCTION void expand_base5_triple(const uint32_t (&stored)[kBase5UnitLoads],
+                                           uint32_t (&planes)[kBase5UnitTiles][kBase5Planes]) {
+  const uint32_t s = stored[0];
+  const uint32_t a1 = stored[1];
+  const uint32_t a0 = stored[2];
+  const uint32_t b1 = stored[3];
+  const uint32_t b0 = stored[4];
+  const uint32_t c_gives_b = s & ~(a1 ^ a0);  // a is 0 or 3
+  const uint32_t large_a = s & a1 & ~(a0 & b1 & ~b0);
+  const uint32_t large_b = s & a0 & ~(a1 & ~b1 & b0);
+  const uint32_t large_c = c_gives_b & ~(a0 & ~b1 & ~b0);
   ABQ_UNROLL
-  for (int i = 0; i < 7; ++i)
-    set += (words[i] & 0x01010101u) << (i + 1);
-  return set;
-}
-
-// Bytes 1 and 3 of both words: those of `even` become bytes 0 and 2, of `odd` bytes 1 and 3.
-ABQ_TILE_FUNCTION uint32_t upper_bytes(uint32_t even, uint32_t odd) {
-#ifdef __CUDA_ARCH__
-  return __byte_perm(even, odd, 0x7351);
-#else
-  return ((even >> 8) & 0x00ff00ffu) | (odd & 0xff00ff00u);
-#endif
-}
-
-struct Base5Codes {
-  uint32_t digits[3];  // four codes each
-};
-// Bits 0 of the bytes do not matter.
-ABQ_TILE_FUNCTION Base5Codes expand_base5_set(uint32_t set) {
-  const uint32_t even = set & 0x00fe00feu;
-  const uint32_t odd = (set >> 8) & 0x00fe00feu;
-  const uint32_t one = upper_bytes(5 * even, 5 * odd);
-  const uint32_t two = upper_bytes(25 * even, 25 * odd);
-  const uint32_t three = upper_bytes(125 * even, 125 * odd);
-  return {{one, two - 5 * one, three - 5 * two}};
-}
-
-// Completes the 32 sets of a lane whose 4 * base5_loads(tiles) words are in front and whose other
-// words are 0. Registers r of the unit: expand_base5_set(sets[r / 3]).digits[r % 3].
-ABQ_TILE_FUNCTION void gather_base5_sets(int tiles, uint32_t (&sets)[kBase5UnitSets]) {
-  if (tiles == 3) {
-    sets[28] = gather_base5_set(sets);
-    sets[29] = gather_base5_set(sets + 7);
-    sets[30] = gather_base5_set(sets + 14);
-    sets[31] = gather_base5_set(sets + 21);
-  } else if (tiles == 2) {
-    sets[20] = gather_base5_set(sets);
-    sets[21] = gather_base5_set(sets + 7);
+  for (int bit = 0; bit < 2; ++bit) {
+    const uint32_t a = stored[2 - bit];
+    const uint32_t b = stored[4 - bit];
+    const uint32_t c = stored[6 - bit];
+    planes[0][bit] = ((s & ((a1 & c) | (~a1 & b))) | (~s & a)) & ~large_a;
+    planes[1][bit] = ((c_gives_b & c) | (~c_gives_b & b)) & ~large_b;
+    planes[2][bit] = c & ~large_c;
   }
+  planes[0][2] = large_a;
+  planes[1][2] = large_b;
+  planes[2][2] = large_c;
+}
+
+// A lane's words of a unit as they are loaded, and its tiles' plane words.
+using Base5UnitWords = uint32_t[kBase5UnitLoads][4];
+using Base5UnitPlanes = uint32_t[kBase5UnitTiles][kBase5Planes][4];
+
+// The words of a unit whose registers, r = 4 * step + word along its tiles, have four codes each;
+// 0 beyond its loads.
+template <class Registers>
+ABQ_TILE_FUNCTION void pack_base5_unit(int tiles, const Registers& registers,
+                                       Base5UnitWords& words) {
+  ABQ_UNROLL
+  for (int w = 0; w < 4; ++w) {
+    uint32_t planes[kBase5UnitTiles][kBase5Planes] = {};
+    ABQ_UNROLL
+    for (int tile = 0; tile < kBase5UnitTiles; ++tile) {
+      if (tile >= tiles) break;
+      ABQ_UNROLL
+      for (int step = 0; step < kTileSteps; ++step) {
+        const uint32_t codes = registers(4 * (kTileSteps * tile + step) + w);
+        ABQ_UNROLL
+        for (int plane = 0; plane < kBase5Planes; ++plane)
+          planes[tile][plane] |= ((codes >> plane) & 0x01010101u) << step;
+      }
+    }
+    uint32_t stored[kBase5UnitLoads] = {};
+    pack_base5_triple(planes, stored);
+    ABQ_UNROLL
+    for (int i = 0; i < kBase5UnitLoads; ++i)
+      words[i][w] = stored[i];
+  }
+}
+
+// The planes of a unit's tiles. Words beyond its loads are 0, and so are the planes of tiles that
+// it lacks.
+ABQ_TILE_FUNCTION void expand_base5_unit(const Base5UnitWords& words, Base5UnitPlanes& planes) {
+  ABQ_UNROLL
+  for (int w = 0; w < 4; ++w) {
+    uint32_t stored[kBase5UnitLoads] = {};
+    uint32_t triple[kBase5UnitTiles][kBase5Planes] = {};
+    ABQ_UNROLL
+    for (int i = 0; i < kBase5UnitLoads; ++i)
+      stored[i] = words[i][w];
+    expand_base5_triple(stored, triple);
+    ABQ_UNROLL
+    for (int i = 0; i < kBase5UnitTiles * kBase5Planes; ++i)
+      planes[i / kBase5Planes][i % kBase5Planes][w] = triple[i / kBase5Planes][i % kBase5Planes];
+  }
+}
+
+// Planes of a tile -> fields of 4 bits (plane_fields.h).
+ABQ_TILE_FUNCTION void merge_base5_planes(const uint32_t (&planes)[kBase5Planes][4],
+                                          uint32_t (&fields)[4][4]) {
+  ABQ_UNROLL
+  for (int w = 0; w < 4; ++w) {
+    ABQ_UNROLL
+    for (int plane = 0; plane < kBase5Planes; ++plane)
+      fields[plane][w] = planes[plane][w];
+    fields[kBase5Planes][w] = 0;
+  }
+  merge_planes(fields);
 }
 
 }  // namespace abq::runtime::cuda

@@ -1,6 +1,5 @@
 // cuda.bytes: weight codes are expanded to bytes in registers and meet the activation codes in
-// mma m16n8k32 u8 x u8: any widths, any number of tokens, groups. (One token and base 5:
-// bytes_few.cuh.)
+// mma m16n8k32 u8 x u8: any widths, any number of tokens, groups.
 //
 // A block has R tiles of 16 rows and B blocks of 8 tokens; its warps share K unit by unit and read
 // activations once for all R tiles. Sums of a segment of K fit int32; segments and warps are added
@@ -92,56 +91,46 @@ struct BytesBlock {
     clear_sums();
   }
 
-  // Round `round` of the units, whose first step along k is `begin`, against all tokens.
-  __device__ __forceinline__ void multiply_round(const Unit (&units)[R], int round, int begin,
-                                                 int steps, const uint32_t* codes) {
-    uint32_t expanded[R][Unit::kRoundSteps][4];
+  // Step s of the tile that the units are at, step `step` along k, against all tokens.
+  __device__ __forceinline__ void multiply_step(const Unit (&units)[R], int s, int step,
+                                                const uint32_t* codes) {
+    uint32_t expanded[R][4];
 #pragma unroll
     for (int r = 0; r < R; ++r)
-      units[r].expand(round, expanded[r]);
 #pragma unroll
-    for (int i = 0; i < Unit::kRoundSteps; ++i) {
-      // Beyond the last step all codes of the weights are 0.
-      const int step = Unit::kTiles > 1 ? min(begin + i, steps - 1) : begin + i;
+      for (int word = 0; word < 4; ++word)
+        expanded[r][word] = units[r].codes(s, word);
 #pragma unroll
-      for (int b = 0; b < B; ++b) {
-        const uint32_t* const source =
-            codes + (static_cast<int64_t>(b) * 16 * k_tiles + 2 * step) * kLanes;
-        const uint32_t b0 = source[0];
-        const uint32_t b1 = source[kLanes];
+    for (int b = 0; b < B; ++b) {
+      const uint32_t* const source =
+          codes + (static_cast<int64_t>(b) * 16 * k_tiles + 2 * step) * kLanes;
+      const uint32_t b0 = source[0];
+      const uint32_t b1 = source[kLanes];
 #pragma unroll
-        for (int r = 0; r < R; ++r)
-          byte_mma(sums[r][b + (kTurns == 2 ? (Unit::kRoundSteps * round + i) % 2 : 0)],
-                   expanded[r][i], b0, b1);
-      }
-      if constexpr (grouped) {
-        const int group_steps = w.group_size / 32;  // a power of two
-        if (((begin + i + 1) & (group_steps - 1)) == 0) finish_group((begin + i) / group_steps);
-      }
+      for (int r = 0; r < R; ++r)
+        byte_mma(sums[r][b + (kTurns == 2 ? s % 2 : 0)], expanded[r], b0, b1);
+    }
+    if constexpr (grouped) {
+      const int group_steps = w.group_size / 32;  // a power of two
+      if (((step + 1) & (group_steps - 1)) == 0) finish_group(step / group_steps);
     }
   }
 
   // One unit of all R tiles against all tokens. codes: lane's word of step 0 of the first block.
   __device__ __forceinline__ void multiply(Unit (&units)[R], int unit, const uint32_t* codes) {
-    const int steps = kTileSteps * k_tiles;
-    const int first = kTileSteps * Unit::kTiles * unit;
 #pragma unroll
     for (int r = 0; r < R; ++r)
       units[r].prepare();
-    constexpr int kUnrolled = B == 1 && !grouped ? Unit::kRounds : Unit::kShortUnroll;
 #pragma unroll 1
-    for (int turn = 0; turn < Unit::kRounds; turn += kUnrolled) {
+    for (int i = 0; i < Unit::kTiles; ++i) {
+      const int tile = Unit::kTiles * unit + i;
+      if (Unit::kTiles > 1 && tile >= k_tiles) return;
 #pragma unroll
-      for (int i = 0; i < kUnrolled; ++i) {
-        const int begin = first + Unit::kRoundSteps * (turn + i);
-        if (Unit::kTiles > 1 && begin >= steps) return;
-        multiply_round(units, i, begin, steps, codes);
-      }
-      if constexpr (kUnrolled < Unit::kRounds) {
+      for (int r = 0; r < R; ++r)
+        units[r].next_tile();
 #pragma unroll
-        for (int r = 0; r < R; ++r)
-          units[r].template drop<kUnrolled>();
-      }
+      for (int s = 0; s < kTileSteps; ++s)
+        multiply_step(units, s, kTileSteps * tile + s, codes);
     }
   }
 

@@ -2,7 +2,6 @@
 #include <algorithm>
 
 #include "runtime/cuda/linear/base5_tiles.h"
-#include "runtime/cuda/linear/bytes_few.h"
 #include "runtime/cuda/linear/bytes_launchers.h"
 
 namespace abq::runtime::cuda {
@@ -10,8 +9,6 @@ namespace abq::runtime::cuda {
 BlockShape bytes_shape(const WeightTiles& w, const TokenTiles& x) {
   const int k_tiles = tiles_of(w.k, kTileDepth);
   const int n_tiles = tiles_of(w.n, kTileRows);
-  // More rows than fit at once: a block takes several tiles, so that it starts once.
-  if (n_tiles > 2 * kMultiprocessors && few_fits(w, x, 2)) return {kMaxWarps, 2, 2};
   const bool base5 = w.encoding == TileEncoding::kBase5;
   const int units = base5 ? base5_units(k_tiles) : k_tiles;
   // An even number of warps: threads come in 64s, so that each finishes the same rows.

@@ -12,9 +12,6 @@ namespace abq::runtime::cuda {
 template <int Cap>
 struct PlaneUnit {
   static constexpr int kTiles = 1;
-  static constexpr int kRounds = 8;
-  static constexpr int kRoundSteps = 1;
-  static constexpr int kShortUnroll = 8;
   static constexpr int kSegment = 128;  // units whose sums fit int32 (33,025 inputs do)
 
   uint32_t words[Cap][4];
@@ -35,68 +32,56 @@ struct PlaneUnit {
       words[i][3] = loaded.w;
     }
   }
-  __device__ __forceinline__ void prepare() {
+  __device__ __forceinline__ void prepare() {}
+  // Tiles of a unit are expanded one after the other.
+  __device__ __forceinline__ void next_tile() {
     merge_planes<Cap>(words);
   }
-  __device__ __forceinline__ void expand(int round, uint32_t (&codes)[kRoundSteps][4]) const {
-#pragma unroll
-    for (int word = 0; word < 4; ++word)
-      codes[0][word] = field_codes<Cap>(words, round, word);
+  // Register `word` of step `step` of the tile.
+  __device__ __forceinline__ uint32_t codes(int step, int word) const {
+    return field_codes<Cap>(words, step, word);
   }
-  template <int rounds>
-  __device__ __forceinline__ void drop() {}
 };
 
 // Three tiles of base 5, or the tail of a row.
 struct Base5Unit {
   static constexpr int kTiles = kBase5UnitTiles;
-  static constexpr int kRounds = 8;
-  static constexpr int kRoundSteps = 3;   // of four sets
-  static constexpr int kShortUnroll = 2;  // rounds written out where code would grow too long
   static constexpr int kSegment = 42;
 
-  uint32_t sets[kBase5UnitSets];
-  int tiles;
+  Base5UnitWords words;
+  Base5UnitPlanes planes;  // of the tiles to come, once prepared
+  uint32_t fields[4][4];
 
   static __device__ __forceinline__ int count(int k_tiles) { return base5_units(k_tiles); }
 
   __device__ __forceinline__ void load(const WeightTiles& w, int n_tile, int k_tiles, int unit,
                                        int lane) {
-    tiles = base5_unit_tiles(k_tiles, unit);
+    const int loads = base5_loads(base5_unit_tiles(k_tiles, unit));
     const uint4* const source =
         reinterpret_cast<const uint4*>(w.tiles) + base5_load(n_tile, k_tiles, unit, 0, lane);
 #pragma unroll
     for (int i = 0; i < kBase5UnitLoads; ++i) {
       uint4 loaded = make_uint4(0, 0, 0, 0);
-      if (i < base5_loads(tiles)) loaded = load_streaming(source + i * kLanes);
-      sets[4 * i] = loaded.x;
-      sets[4 * i + 1] = loaded.y;
-      sets[4 * i + 2] = loaded.z;
-      sets[4 * i + 3] = loaded.w;
+      if (i < loads) loaded = load_streaming(source + i * kLanes);
+      words[i][0] = loaded.x;
+      words[i][1] = loaded.y;
+      words[i][2] = loaded.z;
+      words[i][3] = loaded.w;
     }
-#pragma unroll
-    for (int i = 4 * kBase5UnitLoads; i < kBase5UnitSets; ++i)
-      sets[i] = 0;
   }
   __device__ __forceinline__ void prepare() {
-    gather_base5_sets(tiles, sets);
+    expand_base5_unit(words, planes);
   }
-  // Registers beyond the unit's tiles are 0.
-  __device__ __forceinline__ void expand(int round, uint32_t (&codes)[kRoundSteps][4]) const {
+  __device__ __forceinline__ void next_tile() {
+    merge_base5_planes(planes[0], fields);
 #pragma unroll
-    for (int x = 0; x < 4; ++x) {
-      const Base5Codes expanded = expand_base5_set(sets[4 * round + x]);
-#pragma unroll
-      for (int digit = 0; digit < 3; ++digit)
-        codes[(3 * x + digit) / 4][(3 * x + digit) % 4] = expanded.digits[digit];
+    for (int i = 0; i < (kTiles - 1) * kBase5Planes * 4; ++i) {
+      const int plane = i / 4 % kBase5Planes;
+      planes[i / 4 / kBase5Planes][plane][i % 4] = planes[i / 4 / kBase5Planes + 1][plane][i % 4];
     }
   }
-  // Moves the sets behind the first rounds to the front.
-  template <int rounds>
-  __device__ __forceinline__ void drop() {
-#pragma unroll
-    for (int i = 0; i + 4 * rounds < kBase5UnitSets; ++i)
-      sets[i] = sets[i + 4 * rounds];
+  __device__ __forceinline__ uint32_t codes(int step, int word) const {
+    return field_codes<4>(fields, step, word);
   }
 };
 

@@ -204,23 +204,25 @@ __global__ void pack_planes_kernel(CodeRows from, int planes, uint4* tiles) {
   }
 }
 
-// A thread makes one 16-byte load of a lane of a unit.
+// A thread makes a lane's words of one unit.
 __global__ void pack_base5_kernel(CodeRows from, uint4* tiles) {
   const int64_t item = column_index();
   const int64_t n_tiles = from.rows / kTileRows;
-  const int loads = base5_row_loads(from.k_tiles);
-  if (item >= n_tiles * loads * kLanes) return;
+  const int units = base5_units(from.k_tiles);
+  if (item >= n_tiles * units * kLanes) return;
   const int lane = static_cast<int>(item % kLanes);
-  const int load = static_cast<int>(item / kLanes % loads);
-  const int64_t n_tile = item / kLanes / loads;
-  const int unit = load / kBase5UnitLoads;
-  const int tiles_of_unit = base5_unit_tiles(from.k_tiles, unit);
+  const int unit = static_cast<int>(item / kLanes % units);
+  const int64_t n_tile = item / kLanes / units;
+  const int unit_tiles = base5_unit_tiles(from.k_tiles, unit);
   const LaneCodes registers{from, n_tile, kTileSteps * kBase5UnitTiles * unit, lane};
-  uint32_t words[4];
-  for (int i = 0; i < 4; ++i)
-    words[i] = pack_base5_word(tiles_of_unit, 4 * (load % kBase5UnitLoads) + i, registers);
-  tiles[base5_load(n_tile, from.k_tiles, unit, load % kBase5UnitLoads, lane)] =
-      make_uint4(words[0], words[1], words[2], words[3]);
+  Base5UnitWords words;
+  pack_base5_unit(unit_tiles, registers, words);
+#pragma unroll
+  for (int i = 0; i < kBase5UnitLoads; ++i) {
+    if (i >= base5_loads(unit_tiles)) break;
+    tiles[base5_load(n_tile, from.k_tiles, unit, i, lane)] =
+        make_uint4(words[i][0], words[i][1], words[i][2], words[i][3]);
+  }
 }
 
 }  // namespace
@@ -291,7 +293,7 @@ cudaError_t pack_plane_tiles(const CodeRows& from, int planes, uint32_t* tiles,
 }
 
 cudaError_t pack_base5_tiles(const CodeRows& from, uint32_t* tiles, cudaStream_t stream) {
-  const int64_t items = from.rows / kTileRows * base5_row_loads(from.k_tiles) * kLanes;
+  const int64_t items = from.rows / kTileRows * base5_units(from.k_tiles) * kLanes;
   pack_base5_kernel<<<static_cast<unsigned>((items + kThreads - 1) / kThreads), kThreads, 0,
                       stream>>>(from, reinterpret_cast<uint4*>(tiles));
   return cudaGetLastError();

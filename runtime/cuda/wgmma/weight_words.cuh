@@ -43,27 +43,30 @@ struct PlaneWords {
 
 struct Base5Words {
   static constexpr int kUnitTiles = kBase5UnitTiles;
-  uint32_t sets[kBase5UnitSets];
+  Base5UnitWords words;
+  Base5UnitPlanes planes;  // once prepared
 
   __device__ __forceinline__ void load(uint32_t from, int, int tiles, int lane) {
 #pragma unroll
-    for (int i = 0; i < kBase5UnitSets / 4; ++i) {
-      uint4 words = make_uint4(0, 0, 0, 0);
-      if (i < base5_loads(tiles)) words = load_shared_16(from + (i * kLanes + lane) * 16);
-      sets[4 * i] = words.x;
-      sets[4 * i + 1] = words.y;
-      sets[4 * i + 2] = words.z;
-      sets[4 * i + 3] = words.w;
+    for (int i = 0; i < kBase5UnitLoads; ++i) {
+      uint4 loaded = make_uint4(0, 0, 0, 0);
+      if (i < base5_loads(tiles)) loaded = load_shared_16(from + (i * kLanes + lane) * 16);
+      words[i][0] = loaded.x;
+      words[i][1] = loaded.y;
+      words[i][2] = loaded.z;
+      words[i][3] = loaded.w;
     }
   }
-  __device__ __forceinline__ void prepare(int tiles) {
-    gather_base5_sets(tiles, sets);
+  __device__ __forceinline__ void prepare(int) {
+    expand_base5_unit(words, planes);
   }
+  // The fields of a tile are the same for its steps: made once where those are written out.
   __device__ __forceinline__ void step(int s, uint32_t (&registers)[4]) const {
+    uint32_t fields[4][4];
+    merge_base5_planes(planes[s / kTileSteps], fields);
 #pragma unroll
     for (int r = 0; r < 4; ++r) {
-      const int at = 4 * s + r;
-      registers[r] = expand_base5_set(sets[at / 3]).digits[at % 3];
+      registers[r] = field_codes(fields, s % kTileSteps, r);
       pin(registers[r]);
     }
   }

@@ -87,9 +87,11 @@ inline HostTiles make_tiles(const quant::QuantizedWeights& w, bool gated) {
       for (int unit = 0; base5 && unit < base5_units(k_tiles); ++unit) {
         const int count = base5_unit_tiles(k_tiles, unit);
         const auto registers = [&](int r) { return codes_of(24 * unit + r / 4, r % 4); };
-        for (int c = 0; c < base5_words(count); ++c) {
-          const int64_t at = base5_load(n_tile, k_tiles, unit, c / 4, lane) * 4 + c % 4;
-          t.tiles[static_cast<size_t>(at)] = pack_base5_word(count, c, registers);
+        Base5UnitWords words;
+        pack_base5_unit(count, registers, words);
+        for (int load = 0; load < base5_loads(count); ++load) {
+          const int64_t at = base5_load(n_tile, k_tiles, unit, load, lane) * 4;
+          std::copy_n(words[load], 4, t.tiles.begin() + at);
         }
       }
       for (int k_tile = 0; !base5 && k_tile < k_tiles; ++k_tile) {

@@ -199,11 +199,11 @@ struct HostTiles {
           const auto registers = [&](int r) {
             return codes_of(n, lane, r % 4, kTileSteps * kBase5UnitTiles * unit + r / 4);
           };
-          for (int word = 0; word < base5_words(tiles); ++word) {
-            const int64_t load = base5_load(n, k_tiles, unit, word / 4, lane);
-            words[static_cast<size_t>(4 * load + word % 4)] =
-                pack_base5_word(tiles, word, registers);
-          }
+          Base5UnitWords packed;
+          pack_base5_unit(tiles, registers, packed);
+          for (int load = 0; load < base5_loads(tiles); ++load)
+            std::copy_n(packed[load], 4,
+                        words.begin() + 4 * base5_load(n, k_tiles, unit, load, lane));
         }
   }
 };

@@ -2,6 +2,7 @@
 // PTX ISA written down as which element each register of each lane holds.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 
@@ -81,6 +82,29 @@ void byte_product(const std::array<std::array<uint32_t, 4>, 32>& a,
         sums[row][column] += left[row][k] * right[k][column];
 }
 
+// Plane words of a lane's base-5 unit.
+void base5_planes(const HostTiles& w, int n_tile, int unit, int lane, Base5UnitPlanes& planes) {
+  Base5UnitWords words = {};
+  for (int load = 0; load < base5_loads(base5_unit_tiles(w.k_tiles, unit)); ++load)
+    std::copy_n(w.words.begin() + 4 * base5_load(n_tile, w.k_tiles, unit, load, lane), 4,
+                words[load]);
+  expand_base5_unit(words, planes);
+}
+// The A registers of bit kernels.
+std::array<uint32_t, 4> plane_words(const HostTiles& w, int n_tile, int k_tile, int plane,
+                                    int lane) {
+  std::array<uint32_t, 4> words{};
+  if (w.encoding == TileEncoding::kBase5) {
+    Base5UnitPlanes planes;
+    base5_planes(w, n_tile, k_tile / kBase5UnitTiles, lane, planes);
+    std::copy_n(planes[k_tile % kBase5UnitTiles][plane], 4, words.begin());
+  } else {
+    std::copy_n(w.words.begin() + 4 * plane_load(n_tile, w.k_tiles, k_tile, w.planes, plane, lane),
+                4, words.begin());
+  }
+  return words;
+}
+
 // Sums of one n-tile and the tokens of its 8 columns by bits: column = token * q + plane.
 std::vector<int64_t> bits_of_tile(const HostTiles& w, const HostTokens& x, int n_tile) {
   std::vector<int64_t> products(static_cast<size_t>(16 * x.m));
@@ -90,9 +114,7 @@ std::vector<int64_t> bits_of_tile(const HostTiles& w, const HostTokens& x, int n
       std::array<std::array<uint32_t, 4>, 32> a{};
       std::array<std::array<uint32_t, 2>, 32> b{};
       for (int lane = 0; lane < 32; ++lane) {
-        const int64_t load = plane_load(n_tile, w.k_tiles, k, w.planes, plane, lane);
-        for (size_t i = 0; i < 4; ++i)
-          a[static_cast<size_t>(lane)][i] = w.words[static_cast<size_t>(4 * load) + i];
+        a[static_cast<size_t>(lane)] = plane_words(w, n_tile, k, plane, lane);
         const int column = lane_row(lane);
         if (column >= x.m * x.bits) continue;
         const int64_t pair = token_plane_pair(column / x.bits, w.k_tiles, k, x.bits,
@@ -131,14 +153,15 @@ std::vector<std::array<uint32_t, 4>> expanded_base5(const HostTiles& w, int n_ti
   std::vector<std::array<uint32_t, 4>> steps(static_cast<size_t>(kTileSteps * w.k_tiles));
   for (int unit = 0; unit < base5_units(w.k_tiles); ++unit) {
     const int tiles = base5_unit_tiles(w.k_tiles, unit);
-    uint32_t sets[kBase5UnitSets] = {};
-    for (int word = 0; word < base5_words(tiles); ++word)
-      sets[word] = w.words[static_cast<size_t>(
-          4 * base5_load(n_tile, w.k_tiles, unit, word / 4, lane) + word % 4)];
-    gather_base5_sets(tiles, sets);
-    for (int r = 0; r < 32 * tiles; ++r)
-      steps[static_cast<size_t>(kTileSteps * kBase5UnitTiles * unit + r / 4)]
-           [static_cast<size_t>(r % 4)] = expand_base5_set(sets[r / 3]).digits[r % 3];
+    Base5UnitPlanes planes;
+    base5_planes(w, n_tile, unit, lane, planes);
+    for (int tile = 0; tile < tiles; ++tile) {
+      uint32_t fields[4][4];
+      merge_base5_planes(planes[tile], fields);
+      for (int r = 0; r < 4 * kTileSteps; ++r)
+        steps[static_cast<size_t>(kTileSteps * (kBase5UnitTiles * unit + tile) + r / 4)]
+             [static_cast<size_t>(r % 4)] = field_codes(fields, r / 4, r % 4);
+    }
   }
   return steps;
 }
@@ -192,8 +215,7 @@ void check_tiles(const quant::WeightSpec& spec, int bits, int64_t m, int64_t n, 
     CAPTURE(k);
     CAPTURE(tile);
     CHECK(bytes_of_tile(tiles, tokens, tile) == expected);
-    if (tiles.encoding == TileEncoding::kPlanes && m * bits <= 8)
-      CHECK(bits_of_tile(tiles, tokens, tile) == expected);
+    if (m * bits <= 8) CHECK(bits_of_tile(tiles, tokens, tile) == expected);
   }
 }
 
@@ -208,23 +230,30 @@ TEST_CASE("tiles and tokens in the fragments of the matrix instructions give the
 }
 
 TEST_CASE("base-5 units of one, two and three tiles give the code products") {
-  for (const int64_t k : {5, 256, 300, 512, 700, 768, 1000, 1280, 1536})
+  for (const int64_t k : {5, 256, 300, 512, 700, 768, 1000, 1280, 1536}) {
     check_tiles({2, true, 0, false}, 8, 3, 24, k);
+    check_tiles({2, true, 0, false}, 8, 1, 24, k);
+  }
 }
 
-TEST_CASE("every base-5 set expands to the codes it was packed from") {
-  for (uint32_t x = 0; x < 125; ++x) {
-    const uint32_t a = x / 25;
-    const uint32_t b = x / 5 % 5;
-    const uint32_t c = x % 5;
-    // Other values in the other bytes: nothing may leak between them.
-    const Base5Codes codes = expand_base5_set(pack_base5_set(0x04000400u + 0x00010001u * a,
-                                                             0x04000400u + 0x00010001u * b,
-                                                             0x04000400u + 0x00010001u * c) |
-                                              0x01010101u);
-    CHECK(codes.digits[0] == 0x04000400u + 0x00010001u * a);
-    CHECK(codes.digits[1] == 0x04000400u + 0x00010001u * b);
-    CHECK(codes.digits[2] == 0x04000400u + 0x00010001u * c);
+TEST_CASE("all triples of base-5 codes come back from their stored words as planes") {
+  // A bit position for each of the 125: nothing may depend on the others.
+  uint32_t planes[4][kBase5UnitTiles][kBase5Planes] = {};
+  for (int x = 0; x < 125; ++x) {
+    const int codes[kBase5UnitTiles] = {x / 25, x / 5 % 5, x % 5};
+    for (int tile = 0; tile < kBase5UnitTiles; ++tile)
+      for (int plane = 0; plane < kBase5Planes; ++plane)
+        planes[x / 32][tile][plane] |= static_cast<uint32_t>((codes[tile] >> plane) & 1)
+                                       << (x % 32);
+  }
+  for (const auto& word : planes) {
+    uint32_t stored[kBase5UnitLoads] = {};
+    uint32_t expanded[kBase5UnitTiles][kBase5Planes] = {};
+    pack_base5_triple(word, stored);
+    expand_base5_triple(stored, expanded);
+    for (int tile = 0; tile < kBase5UnitTiles; ++tile)
+      for (int plane = 0; plane < kBase5Planes; ++plane)
+        CHECK(expanded[tile][plane] == word[tile][plane]);
   }
 }
 

@@ -117,9 +117,11 @@ HostWeights pack_weights(const Case& c, const quant::QuantizedWeights& w) {
       for (int unit = 0; c.balanced && unit < base5_units(k_tiles); ++unit) {
         const int tiles = base5_unit_tiles(k_tiles, unit);
         const auto registers = [&](int r) { return register_codes(24 * unit + r / 4, r % 4); };
-        for (int i = 0; i < base5_words(tiles); ++i) {
-          host.tiles[static_cast<size_t>(base5_load(nt, k_tiles, unit, i / 4, lane) * 4 + i % 4)] =
-              pack_base5_word(tiles, i, registers);
+        Base5UnitWords words;
+        pack_base5_unit(tiles, registers, words);
+        for (int load = 0; load < base5_loads(tiles); ++load) {
+          std::copy_n(words[load], 4,
+                      host.tiles.begin() + 4 * base5_load(nt, k_tiles, unit, load, lane));
         }
       }
     }

@@ -3,6 +3,7 @@
 // copies would make.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <set>
@@ -171,14 +172,15 @@ TEST_CASE("wgmma: base-5 units expanded to bytes meet octets of codes") {
     emulate_bytes(e, 64, [&](int n_tile, int step, int lane, int r) {
       const int unit = step / 24;
       const int tiles = base5_unit_tiles(e.k_tiles(), unit);
-      uint32_t sets[kBase5UnitSets] = {};
-      for (int i = 0; i < base5_words(tiles); ++i) {
-        sets[i] = e.weights.tiles[static_cast<size_t>(
-            base5_load(n_tile, e.k_tiles(), unit, i / 4, lane) * 4 + i % 4)];
-      }
-      gather_base5_sets(tiles, sets);
-      const int at = 4 * (step % 24) + r;
-      return expand_base5_set(sets[at / 3]).digits[at % 3];
+      Base5UnitWords words = {};
+      for (int load = 0; load < base5_loads(tiles); ++load)
+        std::copy_n(e.weights.tiles.begin() + 4 * base5_load(n_tile, e.k_tiles(), unit, load, lane),
+                    4, words[load]);
+      Base5UnitPlanes planes;
+      uint32_t fields[4][4];
+      expand_base5_unit(words, planes);
+      merge_base5_planes(planes[step / 8 % 3], fields);
+      return field_codes(fields, step % 8, r);
     });
   }
 }
