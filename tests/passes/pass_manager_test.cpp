@@ -77,6 +77,27 @@ TEST_CASE("graph passes run once, block passes block by block, each block then g
   CHECK(manager.timings()[2].pass == "b");
 }
 
+TEST_CASE("embed and head go through the block passes that have something to do there") {
+  struct LoggingEndsPass : LoggingBlockPass {
+    using LoggingBlockPass::LoggingBlockPass;
+    bool has_ends() const override { return true; }
+    Status run_end(ir::Module&, ir::Region& end, PassContext&) override {
+      log.push_back(name + "@" + end.name);
+      return {};
+    }
+  };
+  ir::Module module = make_test_model();
+  PassContext context;
+  Log log;
+  PassManager manager({});
+  manager.add("graph", std::make_unique<LoggingGraphPass>("graph", log));
+  manager.add("ends", std::make_unique<LoggingEndsPass>("ends", log));
+  manager.add("block", std::make_unique<LoggingBlockPass>("block", log));
+  REQUIRE(manager.run(module, context).ok());
+  CHECK(log == Log{"graph", "ends@embed", "ends@layers.0", "block@layers.0", "ends@layers.1",
+                   "block@layers.1", "ends@head"});
+}
+
 TEST_CASE("a tensor that another block still needs outlives the first") {
   ir::Module module = make_test_model();
   PassContext context;

@@ -214,4 +214,29 @@ TEST_CASE("every method works on a rotated model") {
   CHECK(relative_difference(quantized, *ir::Interpreter().logits(make_test_model(), tokens)) < 0.5);
 }
 
+TEST_CASE("distribution correction learns on a rotated model, compensation included") {
+  ir::Module module = make_test_model();
+  PassContext context = context_for("w2ba8-kv8-q8");
+  context.recipe.method = "abq";
+  context.recipe.rotation = quant::RotationSettings{};
+  context.recipe.correction.epochs = 6;
+  context.recipe.correction.batch = 2;
+  context.recipe.correction.clip_start = quant::ClipStart::kSearch;
+  context.calibration_windows = make_windows(6, 10);
+  const Status status =
+      run_passes({"assign-schemes", "balance-bits", "rotate", "calibrate", "correct-distribution",
+                  "quantize", "replay-quantized", "pack-weights"},
+                 module, context);
+  REQUIRE_MESSAGE(status.ok(), status.message());
+  REQUIRE(context.report.blocks.size() == static_cast<size_t>(kLayers));
+  for (const quant::BlockReport& block : context.report.blocks) {
+    CAPTURE(block.name);
+    CHECK(block.learned_kept);
+    CHECK(block.learned.total < block.rounding.total);
+    CHECK(block.compensation_norm > 0);
+    // norm -> linears twice, and v -> o: no scale folds through a transform.
+    CHECK(block.scales.size() == 3);
+  }
+}
+
 }  // namespace abq::passes::testing
