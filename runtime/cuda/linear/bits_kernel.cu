@@ -259,6 +259,7 @@ cudaError_t start(const WeightTiles& w, const TokenTiles& x, const LinearOutput&
 
 cudaError_t launch_bits(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,
                         BlockShape shape, cudaStream_t stream) {
+  if (w.encoding == TileEncoding::kBase5) return launch_bits_base5(w, x, output, shape, stream);
   const int blocks = tiles_of(x.m * x.bits, 8);
   if (blocks == 1) {
     if (w.planes == 2) return start<2, 1, 4>(w, x, output, shape, stream);
@@ -274,6 +275,7 @@ cudaError_t launch_bits(const WeightTiles& w, const TokenTiles& x, const LinearO
 }
 
 BlockShape bits_shape(const WeightTiles& w, const TokenTiles& x) {
+  if (w.encoding == TileEncoding::kBase5) return bits_base5_shape(w);
   const int k_tiles = tiles_of(w.k, kTileDepth);
   const int n_tiles = tiles_of(w.n, kTileRows);
   const int depth = w.planes == 3 && k_tiles <= 16 ? 2 : 4;

@@ -13,7 +13,7 @@ BlockShape bytes_shape(const WeightTiles& w, const TokenTiles& x) {
   const int units = base5 ? base5_units(k_tiles) : k_tiles;
   // An even number of warps: threads come in 64s, so that each finishes the same rows.
   const int warps = std::clamp(units + units % 2, 2, kMaxWarps);
-  if (base5) return {warps, units > warps && n_tiles <= 2 * kMultiprocessors ? 2 : 1};
+  if (base5) return {warps, 1};
   // Wide matrices start more blocks than run at once: small ones with deep loads go on sooner.
   if (x.m <= 8 && n_tiles > 4 * kMultiprocessors && k_tiles <= 16) return {2, 4};
   return {warps, x.m <= 8 && units > 2 * warps && w.planes <= 2 ? 4 : 2};

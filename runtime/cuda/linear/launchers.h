@@ -13,12 +13,13 @@ namespace abq::runtime::cuda {
 // Warps of a block share K.
 struct BlockShape {
   int warps = 8;  // 2, 4, 6 or 8: threads come in 64s, so that each finishes the same rows
-  int depth = 2;  // bits: k-tiles of a lane under way; the next instance that exists serves
-  int tiles = 1;  // bytes, one token and base 5: tiles of 16 rows of a block
+                  // (bits with base 5: 2 to 8)
+  int depth = 2;  // bits: k-tiles (base 5: units) of a lane under way; the next instance serves
 };
 
 inline constexpr int kMaxWarps = 8;
 inline constexpr int kMaxBitColumns = 32;       // of m * activation bits
+inline constexpr int kBase5BitColumns = 8;      // of them with base-5 weights
 inline constexpr int kMaxGroupedBitTokens = 4;  // with groups
 
 inline constexpr int kMultiprocessors = 132;  // of the device that shapes were measured on
@@ -33,10 +34,14 @@ constexpr int one_wave_warps(int64_t all_blocks, int blocks) {
 }
 
 BlockShape bits_shape(const WeightTiles& w, const TokenTiles& x);
+BlockShape bits_base5_shape(const WeightTiles& w);
 BlockShape bytes_shape(const WeightTiles& w, const TokenTiles& x);
 
 cudaError_t launch_bits(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,
                         BlockShape shape, cudaStream_t stream);
+// Base 5, tokens of kBase5BitColumns planes in all.
+cudaError_t launch_bits_base5(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,
+                              BlockShape shape, cudaStream_t stream);
 cudaError_t launch_bits_groups(const WeightTiles& w, const TokenTiles& x,
                                const LinearOutput& output, cudaStream_t stream);
 cudaError_t launch_bytes(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,

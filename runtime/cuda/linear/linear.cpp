@@ -38,8 +38,13 @@ Status check_problem(LinearKernel kernel, const LinearProblem& p) {
 }
 
 Status check_bits(const LinearProblem& p) {
-  if (p.encoding != TileEncoding::kPlanes)
-    return unsupported("cuda.bits: weights in base 5; it takes planes");
+  if (p.encoding == TileEncoding::kBase5 && p.group_size > 0)
+    return unsupported("cuda.bits: groups of weights in base 5; it takes them per channel");
+  if (p.encoding == TileEncoding::kBase5 && p.m * p.activation_bits > kBase5BitColumns)
+    return unsupported(
+        "cuda.bits: {} tokens of {} bits and weights in base 5; it takes up to {} "
+        "planes of tokens",
+        p.m, p.activation_bits, kBase5BitColumns);
   if (p.group_size > 0 && p.m > kMaxGroupedBitTokens)
     return unsupported("cuda.bits: {} tokens with groups; it takes 1 to {}", p.m,
                        kMaxGroupedBitTokens);

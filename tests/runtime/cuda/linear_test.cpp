@@ -253,8 +253,7 @@ TEST_CASE("every block shape gives the same sums") {
       for (const int64_t m : {1, 6}) {
         LinearCase linear(spec, {88}, false, 8, m, k);
         const auto check = [&](const char* kernel, auto launcher, const BlockShape& shape) {
-          linear.check(fmt::format("{} of {} warps, depth {}, {} tiles", kernel, shape.warps,
-                                   shape.depth, shape.tiles),
+          linear.check(fmt::format("{} of {} warps, depth {}", kernel, shape.warps, shape.depth),
                        [&](const LinearOutput& output) {
                          const cudaError_t error =
                              launcher(linear.tiles(), linear.tokens(), output, shape, nullptr);
@@ -264,21 +263,23 @@ TEST_CASE("every block shape gives the same sums") {
                        });
         };
         for (const int warps : {2, 4, 6, 8}) {
-          for (const int tiles : {1, 4, 5})
-            check("cuda.bytes", launch_bytes, {warps, 2, tiles});
+          check("cuda.bytes", launch_bytes, {warps, 2});
           if (linear.tiles().encoding != TileEncoding::kPlanes || m > 1) continue;
           for (const int depth : {2, 4})
-            check("cuda.bits", launch_bits, {warps, depth, 1});
+            check("cuda.bits", launch_bits, {warps, depth});
         }
+        for (int warps = 2; warps <= kMaxWarps; ++warps)
+          for (const int depth : {1, 2})
+            if (linear.tiles().encoding == TileEncoding::kBase5 && m == 1)
+              check("cuda.bits", launch_bits, {warps, depth});
       }
 }
 
-TEST_CASE("wide base-5 matrices, of which a block takes several tiles, equal the reference") {
-  for (const int64_t n : {4240, 4301})
-    for (const int64_t k : {200, 1000, 2304})
-      check_shape({{2, true, 0, false}, 8, 1, n, k});
-  check_shape(
-      {{2, true, 0, true}, 3, 1, 4232, 50000});  // more codes than shared memory has room for
+TEST_CASE("base-5 matrices with units of one, two and three tiles at the end equal the reference") {
+  for (const int64_t k : {200, 512, 1000, 2304, 11008, 50000})
+    for (const int bits : {8, 3, 2})
+      for (int64_t m = 1; m * bits <= 8; ++m)
+        check_shape({{2, true, 0, bits == 3}, bits, m, 43, k});
 }
 
 TEST_CASE("the last sum that fits int32, and more, are exact") {
@@ -311,9 +312,16 @@ TEST_CASE("sums beyond int32 are exact") {
 }
 
 TEST_CASE("problems that a kernel cannot run are refused with the limit") {
-  const LinearProblem base5{3, TileEncoding::kBase5, 0, 8, 1, 64, 64};
+  LinearProblem base5{3, TileEncoding::kBase5, 0, 8, 1, 64, 64};
+  CHECK(choose_kernel(base5) == LinearKernel::kBits);
+  base5.m = 2;
   CHECK(can_run(LinearKernel::kBits, base5).to_string() ==
-        "unsupported: cuda.bits: weights in base 5; it takes planes");
+        "unsupported: cuda.bits: 2 tokens of 8 bits and weights in base 5; it takes up to 8 planes "
+        "of tokens");
+  base5.m = 1;
+  base5.group_size = 32;
+  CHECK(can_run(LinearKernel::kBits, base5).to_string() ==
+        "unsupported: cuda.bits: groups of weights in base 5; it takes them per channel");
   LinearProblem many{2, TileEncoding::kPlanes, 0, 8, 5, 64, 64};
   CHECK(can_run(LinearKernel::kBits, many).to_string() ==
         "unsupported: cuda.bits: 5 tokens of 8 bits; it takes up to 32 planes of tokens");

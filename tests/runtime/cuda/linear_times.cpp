@@ -86,20 +86,19 @@ double floor_us(const Rotation& weights, uint32_t* sink, bool overlap) {
   return best;
 }
 
-// Block shapes beside the chosen one: at most 6.
+// Block shapes beside the chosen one.
 struct Alternatives {
   std::vector<BlockShape> bits;
   std::vector<BlockShape> bytes;
 };
 Alternatives alternatives(const WeightTiles& w, int m) {
-  if (m > 1) return {{}, {{8, 2, 1}, {4, 2, 1}, {8, 2, 2}, {8, 2, 3}, {4, 2, 2}, {8, 2, 6}}};
+  if (m > 1) return {{}, {{8, 2}, {4, 2}}};
   if (w.encoding == TileEncoding::kBase5)
-    return {{}, {{8, 2, 1}, {6, 2, 1}, {8, 2, 2}, {4, 2, 2}, {8, 2, 4}}};
-  return {{{8, 4, 1}, {4, 4, 1}, {2, 4, 1}, {w.planes == 3 ? 4 : 6, 2, 1}},
-          {{8, 2, 1}, {8, 4, 1}, {4, 2, 1}, {2, 4, 1}}};
+    return {{{8, 1}, {6, 1}, {4, 1}, {8, 2}, {4, 2}, {2, 2}}, {{8, 1}}};
+  return {{{8, 4}, {4, 4}, {2, 4}, {w.planes == 3 ? 4 : 6, 2}}, {{8, 2}, {8, 4}, {4, 2}, {2, 4}}};
 }
 
-// The chosen kernel, then other block shapes (warps x depth, or warps x tiles of base 5).
+// The chosen kernel, then other block shapes (warps x depth).
 void print_times(const char* scheme, const Rotation& weights, int bits, int m, double floor) {
   const WeightTiles& first = weights.at(0);
   DeviceTokens tokens{HostTokens(random_tokens(bits, m, first.k, 5))};
@@ -118,21 +117,19 @@ void print_times(const char* scheme, const Rotation& weights, int bits, int m, d
                                                                         : cudaErrorUnknown;
   });
   std::printf("%-3s a%d M=%d %-10s %dx%d %.2f us %.2fx |", scheme, bits, m,
-              std::string(linear_kernel_name(chosen)).c_str(), shape.warps,
-              first.encoding == TileEncoding::kBase5 ? shape.tiles : shape.depth, us, us / floor);
-  const auto print = [&](const char* kernel, auto launcher, const std::vector<BlockShape>& shapes,
-                         bool tiles) {
+              std::string(linear_kernel_name(chosen)).c_str(), shape.warps, shape.depth, us,
+              us / floor);
+  const auto print = [&](const char* kernel, auto launcher, const std::vector<BlockShape>& shapes) {
     if (!shapes.empty()) std::printf(" %s", kernel);
     for (const BlockShape& other : shapes)
-      std::printf(" %dx%d %.2f", other.warps, tiles ? other.tiles : other.depth,
+      std::printf(" %dx%d %.2f", other.warps, other.depth,
                   time_us([&](int turn, cudaStream_t stream) {
                     return launcher(weights.at(turn), x, output, other, stream);
                   }));
   };
   const Alternatives others = alternatives(first, m);
-  const bool base5 = first.encoding == TileEncoding::kBase5;
-  print("bits", launch_bits, others.bits, false);
-  print("bytes", launch_bytes, others.bytes, base5);
+  print("bits", launch_bits, others.bits);
+  print("bytes", launch_bytes, others.bytes);
   std::printf("\n");
   std::fflush(stdout);
 }
