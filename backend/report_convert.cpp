@@ -28,6 +28,11 @@ void to_proto(const quant::LayerReport& layer, proto::LayerReport* out) {
   out->set_clip_low(layer.clip_low);
   out->set_clip_high(layer.clip_high);
   out->set_outlier_ratio(layer.outlier_ratio);
+  if (layer.rounding) {
+    out->mutable_rounding()->set_damping(layer.rounding->damping);
+    out->mutable_rounding()->set_loss(layer.rounding->loss);
+    out->mutable_rounding()->set_nearest_loss(layer.rounding->nearest_loss);
+  }
 }
 
 quant::LayerReport from_proto(const proto::LayerReport& layer) {
@@ -45,6 +50,9 @@ quant::LayerReport from_proto(const proto::LayerReport& layer) {
   out.clip_low = layer.clip_low();
   out.clip_high = layer.clip_high();
   out.outlier_ratio = layer.outlier_ratio();
+  if (layer.has_rounding())
+    out.rounding = quant::RoundingReport{layer.rounding().damping(), layer.rounding().loss(),
+                                         layer.rounding().nearest_loss()};
   return out;
 }
 

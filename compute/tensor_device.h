@@ -34,26 +34,13 @@
 #include <string>
 #include <string_view>
 
+#include "compute/compensated_rounding.h"
 #include "compute/device.h"
 #include "compute/tensor.h"
 #include "support/matrix_view.h"
 #include "support/status.h"
 
 namespace abq::compute {
-
-// How weights are quantized (docs/quantization.md); the passes translate quant::WeightSpec.
-struct WeightQuantizer {
-  enum class Kind {
-    kAsymmetric,  // range [lo, hi] with zero inside, `levels` levels, rounded zero point
-    kSymmetric,   // range [-m, m], m the larger bound; scale = 2 m / steps, zero point `zero`
-    kBinary,      // +-mean|w|, no range; clip factors have no effect and gradient zero
-  };
-  Kind kind = Kind::kAsymmetric;
-  int levels = 16;         // codes are 0 .. levels - 1
-  int steps = 15;          // symmetric only
-  int zero = 8;            // symmetric only
-  int64_t group_size = 0;  // inputs that share a scale; 0 = a whole row. Divides K
-};
 
 struct AdamW {
   double rate = 1e-3;
@@ -219,6 +206,10 @@ class TensorDevice {
   // ---- Optimizer: one step of AdamW (arXiv 1711.05101), all three changed in place.
   virtual void adamw(const Tensor& parameter, const Tensor& gradient, const Tensor& mean,
                      const Tensor& variance, const AdamW& settings) = 0;
+
+  // ---- Rounding with error compensation of layers whose input has k columns. Null where a device
+  // cannot do that. It uses this device and must not outlive it.
+  virtual std::unique_ptr<CompensatedRounder> create_rounder(int64_t k) = 0;
 };
 
 // The CPU's; its arithmetic uses all threads of parallel_for.

@@ -36,6 +36,27 @@ LinearShape linear_shape(const ir::Region& region, const ir::Node& node) {
   return {shape.at(0), shape.at(1)};
 }
 
+bool feeds_another(const ir::Module& module, const ir::Block& block) {
+  const auto this_one = std::find_if(module.regions.begin(), module.regions.end(),
+                                     [&](const ir::Region& region) { return &region == &block; });
+  return std::any_of(std::next(this_one), module.regions.end(), [](const ir::Region& region) {
+    return region.kind == ir::RegionKind::kBlock;
+  });
+}
+
+compute::WeightQuantizer weight_quantizer(const quant::WeightSpec& spec) {
+  using Kind = compute::WeightQuantizer::Kind;
+  compute::WeightQuantizer quantizer;
+  quantizer.levels = spec.levels();
+  quantizer.group_size = spec.group_size;
+  quantizer.steps = (1 << spec.bits) - (spec.balanced ? 0 : 1);
+  quantizer.zero = 1 << (spec.bits - 1);
+  quantizer.kind = spec.binary()    ? Kind::kBinary
+                   : spec.symmetric ? Kind::kSymmetric
+                                    : Kind::kAsymmetric;
+  return quantizer;
+}
+
 std::vector<std::string> referenced_tensors(const ir::Region& region) {
   std::set<std::string> names;
   for (const ir::Node& node : region.nodes)

@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "compute/compensated_rounding.h"
 #include "ir/graph.h"
+#include "quant/scheme.h"
 #include "support/matrix_view.h"
 #include "support/status.h"
 
@@ -24,6 +26,12 @@ struct LinearShape {
   int64_t k = 0;
 };
 LinearShape linear_shape(const ir::Region& region, const ir::Node& node);
+
+// True when another decoder block follows this one.
+bool feeds_another(const ir::Module& module, const ir::Block& block);
+
+// compute's form of a weight quantizer.
+compute::WeightQuantizer weight_quantizer(const quant::WeightSpec& spec);
 
 // Names of all tensors that a region's nodes refer to, each once.
 std::vector<std::string> referenced_tensors(const ir::Region& region);

@@ -17,8 +17,10 @@ compute::TensorDevice& PassContext::tensors() {
 void PassContext::finish_block() {
   if (!float_outputs.empty()) float_stream = std::move(float_outputs);
   float_outputs = {};
+  quantized_outputs = {};
   input_statistics.clear();
   layer_clips.clear();
+  rounded_layers.clear();
   quality_inputs.clear();
   float_block.reset();
 }

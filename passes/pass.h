@@ -18,6 +18,7 @@
 #include "compute/tensor_device.h"
 #include "ir/graph.h"
 #include "ir/interpreter.h"
+#include "passes/gptq_rounding.h"
 #include "passes/learned_blocks.h"
 #include "passes/stream.h"
 #include "quant/affine.h"
@@ -51,12 +52,18 @@ struct PassContext {
   // Clip factors of a block linear by node name, [N, G], where a pass chose them; `quantize` uses
   // them before any of its own.
   std::map<std::string, std::vector<quant::ClipRatio>> layer_clips;
+  // Codes of the current block's linears by node name, where a pass chose them; `quantize` takes
+  // them instead of rounding to nearest.
+  std::map<std::string, RoundedLayer> rounded_layers;
   std::vector<std::vector<int32_t>> calibration_windows;  // token ids; empty = not calibrated
   StreamOptions stream_options;
   Stream float_stream;      // input of the current block in the float model
   Stream float_outputs;     // its output there, by `calibrate`: the next block's float_stream
   Stream quantized_stream;  // the block's input behind quantized blocks, by `replay-quantized`;
                             // empty before that pass has run: the float stream
+  // The block's output behind quantized blocks and itself quantized, where a pass before
+  // `replay-quantized` has made it on the way; empty: that pass makes it.
+  Stream quantized_outputs;
   // Input statistics of the current block's linears, by node name.
   std::map<std::string, ChannelStatistics> input_statistics;
   // Inputs of the current block for the first kQualityWindows windows, and the block as it was when
@@ -120,8 +127,8 @@ struct PipelineStep {
   std::string_view pass;
   std::string_view reason;
 };
-// Pipelines by method: "rtn", "smooth", "abq". InvalidArgument lists the methods there are, or says
-// that the method needs calibration.
+// Pipelines by method: "rtn", "smooth", "gptq", "abq". InvalidArgument lists the methods there are,
+// or says that the method needs calibration.
 Result<std::vector<PipelineStep>> pipeline_for(const quant::Recipe& recipe, bool calibrated);
 
 // Progress of a compilation: block `done` of `total`, running `pass`.

@@ -12,6 +12,7 @@ std::unique_ptr<Pass> create_balance_bits();
 std::unique_ptr<Pass> create_calibrate();
 std::unique_ptr<Pass> create_correct_distribution();
 std::unique_ptr<Pass> create_fold_norms();
+std::unique_ptr<Pass> create_gptq();
 std::unique_ptr<Pass> create_measure_outputs();
 std::unique_ptr<Pass> create_pack_weights();
 std::unique_ptr<Pass> create_quantize();

@@ -17,11 +17,12 @@ constexpr PipelineStep kSmooth = {"smooth",
 constexpr PipelineStep kCorrectDistribution = {
     "correct-distribution",
     "what it learns folds into float weights, so before they are quantized"};
+constexpr PipelineStep kGptq = {"gptq", "chooses codes for the float weights as they are by now"};
 constexpr PipelineStep kQuantize = {"quantize", "all float corrections are folded in by now"};
 constexpr PipelineStep kMeasureOutputs = {
     "measure-outputs", "needs the codes unpacked and the float block still at hand"};
 constexpr PipelineStep kReplayQuantized = {
-    "replay-quantized", "the next block learns behind this one as it will be deployed"};
+    "replay-quantized", "the next block is corrected behind this one as it will be deployed"};
 constexpr PipelineStep kPackWeights = {"pack-weights",
                                        "last: nothing after it looks at single codes"};
 
@@ -29,8 +30,8 @@ constexpr PipelineStep kPackWeights = {"pack-weights",
 
 Result<std::vector<PipelineStep>> pipeline_for(const quant::Recipe& recipe, bool calibrated) {
   const std::string& method = recipe.method;
-  if (method != "rtn" && method != "smooth" && method != "abq")
-    return invalid_argument("method '{}' does not exist; there are rtn, smooth, abq", method);
+  if (method != "rtn" && method != "smooth" && method != "gptq" && method != "abq")
+    return invalid_argument("method '{}' does not exist; there are rtn, smooth, gptq, abq", method);
   if (method != "rtn" && !calibrated)
     return invalid_argument("{} needs calibration text; give --calib FILE", method);
   std::vector<PipelineStep> steps = {kAssignSchemes, kBalanceBits};
@@ -38,8 +39,9 @@ Result<std::vector<PipelineStep>> pipeline_for(const quant::Recipe& recipe, bool
   if (calibrated) steps.push_back(kCalibrate);
   if (method == "smooth") steps.push_back(kSmooth);
   if (method == "abq") steps.push_back(kCorrectDistribution);
+  if (method == "gptq") steps.push_back(kGptq);
   steps.push_back(kQuantize);
-  if (method == "abq") steps.push_back(kReplayQuantized);
+  if (method == "abq" || method == "gptq") steps.push_back(kReplayQuantized);
   if (calibrated) steps.push_back(kMeasureOutputs);
   steps.push_back(kPackWeights);
   return steps;

@@ -1,4 +1,4 @@
-// Round to nearest: replaces every linear whose scheme asks for it.
+// Replaces every linear whose scheme asks for it, rounded to nearest or as a pass before chose.
 //
 //   y = linear(x, w)  ==>  t = quantize_tokens(x)                    {bits = a}     (a < 16)
 //                          y = bit_linear(t, codes, scales, zeros)   {bits, balanced, ...}
@@ -107,13 +107,7 @@ class BlockQuantizer {
     const quant::WeightSpec& spec = scheme.weights;
     const MatrixView<const float> view(values.data(), row.n, row.k);
     std::vector<quant::ClipRatio> clips;
-    if (const auto chosen = context_.layer_clips.find(node.name);
-        chosen != context_.layer_clips.end()) {
-      clips = chosen->second;
-    } else if (context_.recipe.clip_search) {
-      clips = quant::search_clips(view, spec);
-    }
-    Result<quant::QuantizedWeights> weights = quant::quantize_weights(view, spec, clips);
+    Result<quant::QuantizedWeights> weights = round(node.name, view, spec, clips, row);
     if (!weights.ok()) return weights.status().with_context(node.name);
     row.weight = weight_quality(values, *weights);
     report_clips(clips, row);
@@ -131,6 +125,27 @@ class BlockQuantizer {
         add_weight(base + ".zeros", ir::ElementType::kU8, {row.n, groups}, weights->zeros)};
     block_.nodes.push_back(std::move(node));
     return {};
+  }
+
+  // Codes that a pass chose, else to nearest; `clips` become what the grids were made with.
+  Result<quant::QuantizedWeights> round(const std::string& name, MatrixView<const float> view,
+                                        const quant::WeightSpec& spec,
+                                        std::vector<quant::ClipRatio>& clips,
+                                        quant::LayerReport& row) {
+    if (auto rounded = context_.rounded_layers.extract(name)) {
+      RoundedLayer& layer = rounded.mapped();
+      ABQ_CHECK(layer.weights.spec == spec && layer.weights.n == view.rows &&
+                layer.weights.k == view.cols);
+      clips = std::move(layer.clips);
+      row.rounding = layer.report;
+      return std::move(layer.weights);
+    }
+    if (const auto chosen = context_.layer_clips.find(name); chosen != context_.layer_clips.end()) {
+      clips = chosen->second;
+    } else if (context_.recipe.clip_search) {
+      clips = quant::search_clips(view, spec);
+    }
+    return quant::quantize_weights(view, spec, clips);
   }
 
   // x itself at 16 bits, else the value of a quantize_tokens node, made at the first use.

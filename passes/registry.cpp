@@ -18,6 +18,8 @@ const std::vector<PassInfo>& pass_registry() {
        "learns channel scales, clip factors and compensation vectors block by block (ABQ-LLM)",
        create_correct_distribution},
       {"fold-norms", "folds norm weights into the linears that read them", create_fold_norms},
+      {"gptq", "chooses the codes of linears so that errors cancel on their inputs (GPTQ)",
+       create_gptq},
       {"measure-outputs", "compares each quantized linear's output with the float one",
        create_measure_outputs},
       {"pack-weights", "packs weight codes into the canonical dense layout", create_pack_weights},

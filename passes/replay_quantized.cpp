@@ -2,25 +2,21 @@
 // blocks. Before the first block that stream is the float one.
 //
 // The last block has no next one, and nothing is run. After `quantize`, so that it runs what will
-// be deployed: dequantized weights and quantized activations, as floats.
-#include <algorithm>
-
+// be deployed: dequantized weights and quantized activations, as floats. Where a pass before has
+// left these outputs already (gptq), they are taken as they are.
 #include "passes/autodiff/block_evaluator.h"
+#include "passes/layers.h"
 #include "passes/passes.h"
 
 namespace abq::passes {
 namespace {
 
-bool feeds_another(const ir::Module& module, const ir::Block& block) {
-  const auto this_one = std::find_if(module.regions.begin(), module.regions.end(),
-                                     [&](const ir::Region& region) { return &region == &block; });
-  return std::any_of(std::next(this_one), module.regions.end(), [](const ir::Region& region) {
-    return region.kind == ir::RegionKind::kBlock;
-  });
-}
-
 struct ReplayQuantized : BlockPass {
   Status run(ir::Module& module, ir::Block& block, PassContext& context) override {
+    if (!context.quantized_outputs.empty()) {
+      context.quantized_stream = std::move(context.quantized_outputs);
+      return {};
+    }
     const Stream& input =
         context.quantized_stream.empty() ? context.float_stream : context.quantized_stream;
     if (input.empty())

@@ -77,7 +77,7 @@ struct RotationSettings {
 
 struct Recipe {
   Scheme scheme;
-  std::string method = "rtn";  // rtn | smooth | abq
+  std::string method = "rtn";  // rtn | smooth | gptq | abq
   bool clip_search = false;
   double smooth_alpha = 0.5;
   CalibrationSettings calibration;

@@ -17,6 +17,14 @@ struct Quality {
   double max_error = 0;
 };
 
+// How a layer's codes were chosen on calibration text (GPTQ). A loss is the sum of
+// (w' - w) H (w' - w)^T over the rows, H = 2 X^T X / tokens: twice the mean squared output error.
+struct RoundingReport {
+  double damping = 0;       // part of H's mean diagonal that was added to it
+  double loss = 0;          // of the chosen codes
+  double nearest_loss = 0;  // of rounding to nearest with the same clip factors
+};
+
 struct LayerReport {
   std::string name;    // "layers.3.mlp.down"
   std::string scheme;  // canonical scheme string of the layer's weights and inputs
@@ -31,6 +39,7 @@ struct LayerReport {
   double clip_low = 1;            // mean clip ratios
   double clip_high = 1;
   double outlier_ratio = 0;  // max over channels of max|x| / median over channels, when calibrated
+  std::optional<RoundingReport> rounding;  // method gptq
 };
 
 // A loss and its terms, each already times its weight; means over steps or windows.

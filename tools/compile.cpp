@@ -44,13 +44,20 @@ std::string device_words(const compute::TensorDevice& device) {
                           : fmt::format("{} with {}", device.description(), host);
 }
 
+// Streams that a method keeps at a time: inputs and outputs of a block, float and, behind quantized
+// blocks, quantized; gptq has windows that stand within a block besides.
+int64_t streams_of(const quant::Recipe& recipe) {
+  if (recipe.method == "gptq") return 6;
+  return recipe.method == "abq" ? 4 : 2;
+}
+
 // Where the hidden states of the calibration windows are kept. Half precision is an input like any
 // other, so the report says so.
 void choose_streams(const CompileOptions& options, const ir::Module& module,
                     const std::string& folder, passes::PassContext& context) {
   const quant::CalibrationSettings& calibration = context.recipe.calibration;
   context.stream_options = stream_options(static_cast<int64_t>(options.memory_budget),
-                                          {.streams = context.recipe.method == "abq" ? 4 : 2,
+                                          {.streams = streams_of(context.recipe),
                                            .windows = std::ssize(context.calibration_windows),
                                            .context = calibration.context,
                                            .hidden = module.int_attribute("hidden_size")},

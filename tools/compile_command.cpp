@@ -20,7 +20,7 @@ Status compile_and_print(const CompileOptions& options) {
 
 void add_recipe_options(CLI::App& command, CompileOptions& options) {
   command.add_option("--scheme", options.scheme, "bit widths, e.g. w2ba8-g128-kv8");
-  command.add_option("--method", options.method, "rtn (default), smooth or abq");
+  command.add_option("--method", options.method, "rtn (default), smooth, gptq or abq");
   command.add_option("--calib", options.calibration_file, "calibration text (rtn needs none)");
   command.add_option("--calib-windows", options.calibration_windows, "windows of it to use (128)")
       ->check(CLI::PositiveNumber);
@@ -106,6 +106,7 @@ void add_compile_command(CLI::App& app, int& exit_code) {
       "  abq compile models/llama -o llama.abq --scheme w4a8\n"
       "  abq compile models/llama -o llama.abq --scheme w4a4-kv4-q4 --method smooth --calib "
       "text.txt\n"
+      "  abq compile models/llama -o llama.abq --scheme w3a8 --method gptq --calib text.txt\n"
       "  abq compile models/llama -o llama.abq --scheme w2ba8 --method abq --calib text.txt\n"
       "  abq compile models/llama -o llama.abq --scheme w4a4-kv4-q4 --rotate\n"
       "  abq compile models/llama -o llama.abq --recipe mixed.json --force\n"

@@ -75,6 +75,8 @@ Result<quant::Recipe> make_recipe(const CompileOptions& options) {
     ABQ_ASSIGN_OR_RETURN(recipe.rotation->residual,
                          backend::parse_residual_rotation(options.rotation));
   }
+  // Its grids always come from a search; the artifact's recipe says so.
+  if (recipe.method == "gptq") recipe.clip_search = true;
 
   std::vector<std::string_view> flags = given_flags(options.correction);
   if (options.correction.seed && !recipe.rotation) flags.push_back("--seed");

@@ -53,6 +53,10 @@ Json layer_json(const proto::LayerReport& layer) {
     json["output"] = quality_json(layer.output());
     json["outlier_ratio"] = number_or_null(layer.outlier_ratio());
   }
+  if (layer.has_rounding())
+    json["rounding"] = {{"damping", layer.rounding().damping()},
+                        {"loss", number_or_null(layer.rounding().loss())},
+                        {"nearest_loss", number_or_null(layer.rounding().nearest_loss())}};
   return json;
 }
 
@@ -119,6 +123,35 @@ Json rotation_json(const proto::RotationReport& rotation) {
           {"query_key", rotation.query_key()}, {"down", rotation.down()}};
 }
 
+// Squared output error of the chosen codes over that of rounding to nearest.
+double rounding_ratio(const proto::LayerReport& layer) {
+  const proto::RoundingReport& rounding = layer.rounding();
+  return rounding.nearest_loss() > 0 ? rounding.loss() / rounding.nearest_loss() : 1;
+}
+
+// Its loss and that of rounding to nearest.
+std::string rounding_columns(const proto::LayerReport& layer) {
+  if (!layer.has_rounding()) return fmt::format("{:>9} {:>9}", "-", "-");
+  return fmt::format("{:>9.3g} {:>9.3g}", layer.rounding().loss(), layer.rounding().nearest_loss());
+}
+
+void print_rounding(const proto::Report& report) {
+  double sum = 0;
+  int64_t layers = 0;
+  const proto::LayerReport* worst = nullptr;
+  for (const proto::LayerReport& layer : report.layers()) {
+    if (!layer.has_rounding()) continue;
+    sum += rounding_ratio(layer);
+    ++layers;
+    if (worst == nullptr || rounding_ratio(layer) > rounding_ratio(*worst)) worst = &layer;
+  }
+  if (worst == nullptr) return;
+  print_out(
+      "rounding     squared output error {:.3f} of that to nearest (mean of {} layers), {:.3f} at "
+      "most: {}\n",
+      sum / static_cast<double>(layers), layers, rounding_ratio(*worst), worst->name());
+}
+
 }  // namespace
 
 void print_summary(const proto::Plan& plan, int64_t file_size) {
@@ -143,6 +176,7 @@ void print_summary(const proto::Plan& plan, int64_t file_size) {
     print_out("worst layer  {}: weight SQNR {} dB\n", worst->name(),
               decibels(worst->weight().sqnr_db()));
   }
+  print_rounding(plan.report());
   for (const std::string& note : plan.report().notes())
     print_out("note         {}\n", note);
 }
@@ -154,12 +188,15 @@ void print_layers(const proto::Plan& plan) {
   }
   const bool calibrated = plan.report().calibration_tokens() > 0;
   size_t width = 5;
+  bool rounded = false;
   for (const proto::LayerReport& layer : plan.report().layers()) {
     width = std::max(width, layer.name().size());
+    rounded |= layer.has_rounding();
   }
   print_out("{:<{}}  {:>12}  {:<12} {:<8} {:>10} {:>6}  {:>8} {:>8} {:>9}", "layer", width, "N x K",
             "scheme", "encoding", "bytes", "bits", "w SQNR", "w cos", "w max err");
   if (calibrated) print_out("  {:>8} {:>8} {:>8}", "y SQNR", "y cos", "outlier");
+  if (rounded) print_out("  {:>9} {:>9}", "loss", "rtn loss");
   print_out("  kernel\n");
   for (const proto::LayerReport& layer : plan.report().layers()) {
     print_out("{:<{}}  {:>12}  {:<12} {:<8} {:>10} {:>6.3f}  {:>8} {:>8.5f} {:>9.3g}", layer.name(),
@@ -171,6 +208,7 @@ void print_layers(const proto::Plan& plan) {
       print_out("  {:>8} {:>8.5f} {:>8.1f}", decibels(layer.output().sqnr_db()),
                 layer.output().cosine(), layer.outlier_ratio());
     }
+    if (rounded) print_out("  {}", rounding_columns(layer));
     print_out("  {}\n", layer.kernel());
   }
 }

@@ -101,20 +101,26 @@ Tensor CpuTensorDevice::matmul(const Tensor& a, const Tensor& b) {
   return c;
 }
 
-Tensor CpuTensorDevice::transposed_matmul(const Tensor& a, const Tensor& b) {
-  ABQ_CHECK(a.rows() == b.rows());
-  const int64_t stride = a.rows() + kRowPadding;
-  const Tensor turned = allocate(a.cols(), stride);
-  Tensor c = allocate(a.cols(), b.cols());
-  if (memory_.failed()) return c;
-  const int64_t bands = divide_up(a.cols(), kTransposeCols);
-  parallel_for(bands * divide_up(a.rows(), kTransposeRows), [&](int64_t i) {
+Tensor CpuTensorDevice::transposed(const Tensor& x) {
+  const int64_t stride = x.rows() + kRowPadding;
+  Tensor turned = allocate(x.cols(), stride);
+  if (memory_.failed()) return turned;
+  const int64_t bands = divide_up(x.cols(), kTransposeCols);
+  parallel_for(bands * divide_up(x.rows(), kTransposeRows), [&](int64_t i) {
     const int64_t row = i / bands * kTransposeRows, col = i % bands * kTransposeCols;
     tensor_kernels_.transpose(
-        a.as<float>() + row * a.cols() + col, a.cols(), std::min(kTransposeRows, a.rows() - row),
-        std::min(kTransposeCols, a.cols() - col), turned.as<float>() + col * stride + row, stride);
+        x.as<float>() + row * x.cols() + col, x.cols(), std::min(kTransposeRows, x.rows() - row),
+        std::min(kTransposeCols, x.cols() - col), turned.as<float>() + col * stride + row, stride);
   });
-  device_.matmul({turned.as<float>(), a.cols(), a.rows(), stride}, view(b), view(c));
+  return turned;
+}
+
+Tensor CpuTensorDevice::transposed_matmul(const Tensor& a, const Tensor& b) {
+  ABQ_CHECK(a.rows() == b.rows());
+  const Tensor turned = transposed(a);
+  Tensor c = allocate(a.cols(), b.cols());
+  if (memory_.failed()) return c;
+  device_.matmul({turned.as<float>(), a.cols(), a.rows(), turned.cols()}, view(b), view(c));
   return c;
 }
 

@@ -5,6 +5,7 @@
 //   cpu_tensor_rows.cpp        norms, rotations, repeats, statistics, losses
 //   cpu_tensor_attention.cpp   probabilities, their use, both derivatives
 //   cpu_tensor_quantizers.cpp  the fake quantizers and the affine transform of weights
+//   cpu_compensated_rounder.h  rounding with error compensation
 #pragma once
 
 #include <string>
@@ -98,7 +99,13 @@ class CpuTensorDevice final : public TensorDevice {
   void adamw(const Tensor& parameter, const Tensor& gradient, const Tensor& mean,
              const Tensor& variance, const AdamW& settings) override;
 
+  std::unique_ptr<CompensatedRounder> create_rounder(int64_t k) override;
+
  private:
+  friend class CpuCompensatedRounder;
+
+  // x^T with rows kRowPadding longer than x has rows.
+  Tensor transposed(const Tensor& x);
   // A tensor like `x` of which piece(first, count, y) makes elements first .. first + count - 1.
   template <class Piece>
   Tensor elementwise(const Tensor& x, const Piece& piece);

@@ -1,54 +1,14 @@
 // The fake quantizers. Ranges and grids follow quant/affine.cpp operation for operation, in code
 // that may not fuse a multiplication with an addition; the kernels only apply a grid.
-#include <algorithm>
-#include <cmath>
-#include <limits>
-
 #include "compute/cpu/cpu_tensor_device.h"
 #include "compute/cpu/pieces.h"
+#include "compute/cpu/weight_grid.h"
 #include "compute/tensor_checks.h"
 
 namespace abq::compute {
 namespace {
 
 using Kind = WeightQuantizer::Kind;
-
-constexpr float kMinScale = 1e-8f;
-
-float round_half_even(float x) {
-  constexpr float kShift = 0x1.8p23f;
-  return (x + kShift) - kShift;
-}
-
-bool is_guarded(float scale) {
-  return !(scale > kMinScale);
-}
-
-float guarded(float scale) {
-  return is_guarded(scale) ? kMinScale : scale;
-}
-
-QuantizerGrid asymmetric_grid(Extremes range, int levels) {
-  const float max_code = static_cast<float>(levels - 1);
-  const float scale = guarded((range.high - range.low) / max_code);
-  const float zero = std::clamp(round_half_even(-range.low / scale), 0.0f, max_code);
-  return {scale, zero, max_code};
-}
-
-QuantizerGrid symmetric_grid(Extremes range, const WeightQuantizer& quantizer) {
-  const float bound = std::max(range.high, -range.low);
-  return {guarded(2.0f * bound / static_cast<float>(quantizer.steps)),
-          static_cast<float>(quantizer.zero), static_cast<float>(quantizer.levels - 1)};
-}
-
-QuantizerGrid grid_of(Extremes range, const WeightQuantizer& quantizer) {
-  // A clip factor that is NaN. The guard of the scale would hide it.
-  if (std::isnan(range.low) || std::isnan(range.high))
-    return {std::numeric_limits<float>::quiet_NaN(), 0.0f,
-            static_cast<float>(quantizer.levels - 1)};
-  return quantizer.kind == Kind::kSymmetric ? symmetric_grid(range, quantizer)
-                                            : asymmetric_grid(range, quantizer.levels);
-}
 
 // The gradients of the range's bounds, from that of the scale.
 Extremes range_gradient(Extremes range, const QuantizerGrid& grid, const WeightQuantizer& quantizer,

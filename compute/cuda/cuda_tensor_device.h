@@ -111,6 +111,8 @@ class CudaTensorDevice final : public TensorDevice {
   void adamw(const Tensor& parameter, const Tensor& gradient, const Tensor& mean,
              const Tensor& variance, const AdamW& settings) override;
 
+  std::unique_ptr<CompensatedRounder> create_rounder(int64_t k) override;
+
  private:
   using Where = std::source_location;
 

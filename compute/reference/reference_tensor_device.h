@@ -92,6 +92,8 @@ class ReferenceTensorDevice final : public TensorDevice {
   void adamw(const Tensor& parameter, const Tensor& gradient, const Tensor& mean,
              const Tensor& variance, const AdamW& settings) override;
 
+  std::unique_ptr<CompensatedRounder> create_rounder(int64_t k) override;
+
  private:
   // A new tensor whose element (r, c) is element(r, c).
   template <class Element>

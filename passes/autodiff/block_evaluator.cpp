@@ -126,10 +126,34 @@ class BlockEvaluator::Execution {
     }
   }
 
+  void advance(State& state, size_t position) {
+    take(state);
+    for (size_t i = state.position; i < position; ++i) {
+      const ir::Node& node = evaluator_.block_->nodes[i];
+      if (node.op == ir::Op::kWeight) continue;
+      values_[node.result] = evaluate(node);
+      release_after(i);
+    }
+    state.position = position;
+    state.values.clear();
+    for (const auto& [value, var] : values_)
+      state.values[value] = var->value;
+  }
+
+  compute::Tensor input_of(const State& state, const ir::Node& linear) {
+    take(state);
+    return linear_input(linear)->value;
+  }
+
   Var take_result() { return values_.at(evaluator_.block_->results.at(0)); }
   std::vector<Var> take_probabilities() { return std::move(probabilities_); }
 
  private:
+  void take(const State& state) {
+    for (const auto& [value, tensor] : state.values)
+      values_[value] = tape_.constant(tensor);
+  }
+
   const Var& operand(const ir::Node& node, size_t i) const { return values_.at(node.operands[i]); }
 
   Var weight(const ir::Node& node) const {
@@ -244,6 +268,28 @@ std::vector<Tensor> BlockEvaluator::probabilities(const Tensor& x, const BlockRu
   return tensors;
 }
 
+BlockEvaluator::State BlockEvaluator::start(const Tensor& x) const {
+  return {0, {{block_->arguments.at(0), x}}};
+}
+
+void BlockEvaluator::advance(State& state, const BlockRun& run, size_t position) const {
+  ABQ_CHECK(run.context > 0 && state.position <= position && position <= block_->nodes.size());
+  Tape tape(*device_);
+  Execution(*this, tape, run).advance(state, position);
+}
+
+Tensor BlockEvaluator::linear_input(const State& state, const BlockRun& run, int linear) const {
+  const ir::Node& node = block_->nodes[static_cast<size_t>(linear)];
+  ABQ_CHECK(node.op == ir::Op::kLinear && state.position <= static_cast<size_t>(linear));
+  Tape tape(*device_);
+  return Execution(*this, tape, run).input_of(state, node);
+}
+
+const Tensor& BlockEvaluator::result(const State& state) const {
+  ABQ_CHECK(state.position == block_->nodes.size());
+  return state.values.at(block_->results.at(0));
+}
+
 int64_t BlockEvaluator::learning_bytes(int64_t windows, int64_t context) const {
   // A value, its quantized copy and its gradient; transformed weights, quantized weights and the
   // gradients of both, and the optimizer's copies of what groups learn; probabilities of student
@@ -263,6 +309,19 @@ int64_t BlockEvaluator::learning_bytes(int64_t windows, int64_t context) const {
   return floats * static_cast<int64_t>(sizeof(float));
 }
 
+Status store_window(compute::TensorDevice& device, const Tensor& hidden, int64_t w,
+                    std::vector<float>& window, Stream& output) {
+  window.resize(static_cast<size_t>(hidden.size()));
+  device.download(hidden, window);
+  ABQ_RETURN_IF_ERROR(device.status());
+  if (const auto bad = first_non_finite(window))
+    return invalid_argument(
+        "calibration window {}: token {} of the block's output has NaN or Inf; expected finite "
+        "activations",
+        w, *bad / static_cast<size_t>(hidden.cols()));
+  return output.write(w, 1, window);
+}
+
 Status run_block_on_stream(const BlockEvaluator& evaluator, BlockRun run, const Stream& input,
                            Stream& output) {
   compute::TensorDevice& device = evaluator.device();
@@ -272,14 +331,8 @@ Status run_block_on_stream(const BlockEvaluator& evaluator, BlockRun run, const 
     ABQ_RETURN_IF_ERROR(input.read(w, 1, window));
     Tape tape(device);
     const Var x = tape.constant(device.upload(window, input.context(), input.hidden()));
-    device.download(evaluator.run(tape, x, run).hidden->value, window);
-    ABQ_RETURN_IF_ERROR(device.status());
-    if (const auto bad = first_non_finite(window))
-      return invalid_argument(
-          "calibration window {}: token {} of the block's output has NaN or Inf; expected finite "
-          "activations",
-          w, *bad / static_cast<size_t>(input.hidden()));
-    ABQ_RETURN_IF_ERROR(output.write(w, 1, window));
+    ABQ_RETURN_IF_ERROR(
+        store_window(device, evaluator.run(tape, x, run).hidden->value, w, window, output));
   }
   return {};
 }

@@ -49,6 +49,20 @@ class BlockEvaluator {
   // The attention probabilities alone, without what follows them.
   std::vector<compute::Tensor> probabilities(const compute::Tensor& x, const BlockRun& run) const;
 
+  // A run that stands before node `position`: the values that nodes from there on read.
+  struct State {
+    size_t position = 0;
+    std::map<ir::ValueId, compute::Tensor> values;
+  };
+  State start(const compute::Tensor& x) const;
+  // Runs nodes up to `position`, which is not behind the state's, and not that one itself.
+  void advance(State& state, const BlockRun& run, size_t position) const;
+  // What linear `linear` (an index into nodes) multiplies: its input, quantized where the run says
+  // so. The state stands before it.
+  compute::Tensor linear_input(const State& state, const BlockRun& run, int linear) const;
+  // The block's result, of a state that stands behind the last node.
+  const compute::Tensor& result(const State& state) const;
+
   // Bytes that learning takes on top of the block's weights: for `windows` windows of `context`
   // tokens, an estimate a little on the high side.
   int64_t learning_bytes(int64_t windows, int64_t context) const;
@@ -56,6 +70,10 @@ class BlockEvaluator {
   const ir::Block& block() const { return *block_; }
   compute::TensorDevice& device() const { return *device_; }
   const compute::Tensor& weight(ir::ValueId value) const { return weights_.at(value); }
+  // Runs from now on use `tensor`, of the same shape; the module keeps what it has.
+  void replace_weight(ir::ValueId value, const compute::Tensor& tensor) {
+    weights_.at(value) = tensor;
+  }
 
  private:
   class Execution;
@@ -70,6 +88,11 @@ class BlockEvaluator {
   std::map<ir::ValueId, size_t> last_use_;              // index of the last node that reads a value
   std::vector<bool> before_probabilities_;              // nodes that q and k depend on
 };
+
+// Writes what came of window `w` to `output`, through `window`. InvalidArgument names the first
+// token that has NaN or Inf.
+Status store_window(compute::TensorDevice& device, const compute::Tensor& hidden, int64_t w,
+                    std::vector<float>& window, Stream& output);
 
 // The block's outputs on every window of `input`, one window at a time; `output` has its shape. The
 // context of `run` is the stream's.

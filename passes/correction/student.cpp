@@ -25,19 +25,6 @@ float sigmoid(float x) {
 
 }  // namespace
 
-compute::WeightQuantizer weight_quantizer(const quant::WeightSpec& spec) {
-  using Kind = compute::WeightQuantizer::Kind;
-  compute::WeightQuantizer quantizer;
-  quantizer.levels = spec.levels();
-  quantizer.group_size = spec.group_size;
-  quantizer.steps = (1 << spec.bits) - (spec.balanced ? 0 : 1);
-  quantizer.zero = 1 << (spec.bits - 1);
-  quantizer.kind = spec.binary()    ? Kind::kBinary
-                   : spec.symmetric ? Kind::kSymmetric
-                                    : Kind::kAsymmetric;
-  return quantizer;
-}
-
 // What a weight becomes: first in floats, then quantized.
 class Student::WeightGraph {
  public:

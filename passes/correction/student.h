@@ -122,7 +122,4 @@ class Student {
   std::map<ir::ValueId, LinearState> linears_;        // by weight
 };
 
-// compute's form of a weight quantizer.
-compute::WeightQuantizer weight_quantizer(const quant::WeightSpec& spec);
-
 }  // namespace abq::passes

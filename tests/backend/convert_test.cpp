@@ -135,6 +135,7 @@ TEST_CASE("a report survives its stored form") {
   layer.outlier_ratio = 12;
   report.layers.push_back(layer);
   layer.output = quant::Quality{10, 0.9, 0.1};
+  layer.rounding = quant::RoundingReport{0.1, 2, 3};
   report.layers.push_back(layer);
   report.notes = {"a", "b"};
   report.rotation = quant::RotationReport{"hadamard 1 x 8", 8, 5, 4, 2, 16};
@@ -155,6 +156,11 @@ TEST_CASE("a report survives its stored form") {
   CHECK(!back.layers[0].output);
   REQUIRE(back.layers[1].output);
   CHECK(back.layers[1].output->cosine == 0.9);
+  CHECK(!back.layers[0].rounding);
+  REQUIRE(back.layers[1].rounding);
+  CHECK(back.layers[1].rounding->damping == 0.1);
+  CHECK(back.layers[1].rounding->loss == 2);
+  CHECK(back.layers[1].rounding->nearest_loss == 3);
   CHECK(back.notes == report.notes);
   REQUIRE(back.rotation);
   CHECK(back.rotation->residual == "hadamard 1 x 8");

@@ -19,17 +19,18 @@ double perplexity(const char* scheme) {
   return perplexity_of(*test::tiny_engine(scheme));
 }
 
-// Distribution correction on a little of the bundled text.
-double learned_perplexity(const std::string& scheme) {
+// Method `method` on a little of the bundled text.
+double calibrated_perplexity(const std::string& method, const std::string& scheme) {
   tools::CompileOptions options;
   options.model_dir = test::tiny_llama_dir();
-  options.output = (test::temporary_dir() / ("abq-" + scheme + ".abq")).string();
+  options.output = (test::temporary_dir() / (method + "-" + scheme + ".abq")).string();
   options.scheme = scheme;
-  options.method = "abq";
+  options.method = method;
   options.calibration_file = std::string(ABQ_TEST_DATA_DIR) + "/wikitext2-slice.txt";
   options.calibration_windows = 32;
   options.calibration_context = 128;
-  options.correction.batch = 1;  // as many steps as a larger text would give
+  // As many steps as a larger text would give.
+  if (method == "abq") options.correction.batch = 1;
   options.device = "cpu";
   options.resume = false;
   const auto compiled = tools::compile(options);
@@ -114,9 +115,25 @@ TEST_CASE("distribution correction beats rounding by far at 2 and at 4 bits") {
     CAPTURE(std::string(row.scheme));
     const double full = perplexity("w16a16");
     const double rounded = perplexity(row.scheme);
-    const double learned = learned_perplexity(row.scheme);
+    const double learned = calibrated_perplexity("abq", row.scheme);
     CHECK(learned > full);
     CHECK(learned < rounded - row.recovered * (rounded - full));
+  }
+}
+
+TEST_CASE("gptq beats rounding at 2 and at 4 bits") {
+  // The part of what rounding loses that has to come back.
+  struct Row {
+    const char* scheme;
+    double recovered;
+  };
+  for (const Row& row : {Row{"w2ba8-kv8-q8", 0.6}, Row{"w4a4-kv4-q4", 0.1}}) {
+    CAPTURE(std::string(row.scheme));
+    const double full = perplexity("w16a16");
+    const double rounded = perplexity(row.scheme);
+    const double chosen = calibrated_perplexity("gptq", row.scheme);
+    CHECK(chosen > full);
+    CHECK(chosen < rounded - row.recovered * (rounded - full));
   }
 }
 

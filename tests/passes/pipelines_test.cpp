@@ -38,7 +38,7 @@ TEST_CASE("smooth folds its scales between calibration and quantization") {
 TEST_CASE("a rotation comes before whatever a method does") {
   quant::Recipe recipe;
   recipe.rotation = quant::RotationSettings{};
-  for (const char* method : {"rtn", "smooth", "abq"}) {
+  for (const char* method : {"rtn", "smooth", "gptq", "abq"}) {
     recipe.method = method;
     const Result<std::vector<PipelineStep>> steps = pipeline_for(recipe, true);
     REQUIRE(steps.ok());
@@ -46,6 +46,12 @@ TEST_CASE("a rotation comes before whatever a method does") {
     CHECK((*steps)[2].pass == "rotate");
     CHECK((*steps)[3].pass == "calibrate");
   }
+}
+
+TEST_CASE("gptq chooses codes before quantize stores them, and each block sees those before it") {
+  CHECK(step_names("gptq", true) == Names{"assign-schemes", "balance-bits", "calibrate", "gptq",
+                                          "quantize", "replay-quantized", "measure-outputs",
+                                          "pack-weights"});
 }
 
 TEST_CASE("smooth without calibration text is refused with what to give") {
@@ -62,7 +68,8 @@ TEST_CASE("an unknown method is refused with those there are") {
   recipe.method = "awq";
   const auto steps = pipeline_for(recipe, true);
   REQUIRE(!steps.ok());
-  CHECK(steps.status().message() == "method 'awq' does not exist; there are rtn, smooth, abq");
+  CHECK(steps.status().message() ==
+        "method 'awq' does not exist; there are rtn, smooth, gptq, abq");
 }
 
 }  // namespace abq::passes

@@ -71,6 +71,18 @@ TEST_CASE("smooth with calibration text compiles and reports output quality") {
   check_contains(result.out, {"method smooth", "256 tokens (4 windows of 64)", "y SQNR"});
 }
 
+TEST_CASE("gptq with calibration text compiles and reports what its codes save") {
+  const ScratchFolder folder;
+  const std::string output = folder.file("m.abq");
+  const ProcessResult result =
+      run_abq(compile(output, {"--scheme", "w3a8", "--method", "gptq", "--calib", text_slice(),
+                               "--calib-windows", "4", "--calib-context", "64"}));
+  check_ok(result);
+  check_contains(result.out, {"method gptq", "of that to nearest (mean of 14 layers)", "rtn loss"});
+  const ProcessResult shown = run_abq({"inspect", output, "--json"});
+  check_contains(shown.out, {"\"clip_search\": true", "\"nearest_loss\"", "\"damping\": 0.01"});
+}
+
 TEST_CASE("a tensor of the wrong shape is refused by name") {
   const frontend::testing::ModelFolder model;
   model.set_field("intermediate_size", 400);
