@@ -12,13 +12,16 @@ namespace abq::runtime::cuda {
 
 // Warps of a block share K.
 struct BlockShape {
-  int warps = 8;  // 2, 4, 6 or 8: threads come in 64s, so that each finishes the same rows
-                  // (bits with base 5: 2 to 8)
-  int depth = 2;  // bits: k-tiles (base 5: units) of a lane under way; the next instance serves
+  // 2, 4, 6 or 8 (bits with base 5: 2 to 8): threads come in 64s, so that each finishes the same
+  // rows. bits_tokens: one for each k-tile of a block.
+  int warps = 8;
+  int depth = 2;    // bits: k-tiles (base 5: units) of a lane under way; the next instance serves
+  int tiles = 1;    // bits_tokens: tiles of 16 rows of a cluster
+  int cluster = 1;  // bits_tokens: blocks that share K: 1, 2, 4 or 8
 };
 
 inline constexpr int kMaxWarps = 8;
-inline constexpr int kMaxBitColumns = 32;       // of m * activation bits
+inline constexpr int kMaxBitColumns = 8;        // of m * activation bits in launch_bits
 inline constexpr int kBase5BitColumns = 8;      // of them with base-5 weights
 inline constexpr int kMaxGroupedBitTokens = 4;  // with groups
 
@@ -33,8 +36,9 @@ constexpr int one_wave_warps(int64_t all_blocks, int blocks) {
   return warps;
 }
 
-BlockShape bits_shape(const WeightTiles& w, const TokenTiles& x);
+BlockShape bits_shape(const WeightTiles& w);
 BlockShape bits_base5_shape(const WeightTiles& w);
+BlockShape bits_tokens_shape(const WeightTiles& w);
 BlockShape bytes_shape(const WeightTiles& w, const TokenTiles& x);
 
 cudaError_t launch_bits(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,
@@ -42,6 +46,11 @@ cudaError_t launch_bits(const WeightTiles& w, const TokenTiles& x, const LinearO
 // Base 5, tokens of kBase5BitColumns planes in all.
 cudaError_t launch_bits_base5(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,
                               BlockShape shape, cudaStream_t stream);
+// 2 to 8 tokens and 1 to 4 planes, per channel, K up to bits_tokens_depth() on this device.
+// shape.warps follows from K and the cluster.
+int64_t bits_tokens_depth();
+cudaError_t launch_bits_tokens(const WeightTiles& w, const TokenTiles& x,
+                               const LinearOutput& output, BlockShape shape, cudaStream_t stream);
 cudaError_t launch_bits_groups(const WeightTiles& w, const TokenTiles& x,
                                const LinearOutput& output, cudaStream_t stream);
 cudaError_t launch_bytes(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,

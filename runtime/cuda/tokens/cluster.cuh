@@ -118,6 +118,16 @@ __device__ __forceinline__ void store_counted(uint32_t address, uint64_t value, 
       : "memory");
 #endif
 }
+__device__ __forceinline__ void store_counted(uint32_t address, const int4& value,
+                                              uint32_t counter) {
+#ifdef ABQ_HAS_CLUSTERS
+  asm volatile(
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.s32 [%0], {%1, %2, %3, %4}, "
+      "[%5];" ::"r"(address),
+      "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w), "r"(counter)
+      : "memory");
+#endif
+}
 #endif
 
 }  // namespace abq::runtime::cuda

@@ -6,6 +6,7 @@
 #include <array>
 #include <bit>
 
+#include "runtime/cuda/linear/bits_tokens.h"
 #include "runtime/cuda/linear/plane_fields.h"
 #include "tests/runtime/cuda/linear_cases.h"
 
@@ -132,6 +133,111 @@ std::vector<int64_t> bits_of_tile(const HostTiles& w, const HostTokens& x, int n
   return products;
 }
 
+using LaneSums = std::array<std::array<int32_t, 4>, 32>;  // of a slot
+
+// The slot of a row tile and a k-tile: block j of 8 columns is plane j of all tokens.
+LaneSums slot_sums(const HostTiles& w, const HostTokens& x, int n_tile, int k_tile) {
+  LaneSums slot{};
+  for (int plane = 0; plane < w.planes; ++plane) {
+    std::array<std::array<uint32_t, 4>, 32> a{};
+    for (int lane = 0; lane < 32; ++lane)
+      for (size_t i = 0; i < 4; ++i)
+        a[static_cast<size_t>(lane)][i] =
+            w.words[static_cast<size_t>(
+                        4 * plane_load(n_tile, w.k_tiles, k_tile, w.planes, plane, lane)) +
+                    i];
+    for (int j = 0; j < x.bits; ++j) {
+      std::array<std::array<uint32_t, 2>, 32> b{};
+      for (int lane = 0; lane < 32; ++lane) {
+        if (lane_row(lane) >= x.m) continue;
+        const int64_t pair =
+            token_plane_pair(lane_row(lane), w.k_tiles, k_tile, x.bits, 0, lane_column(lane)) +
+            4 * j;
+        for (size_t h = 0; h < 2; ++h)
+          b[static_cast<size_t>(lane)][h] = x.planes[static_cast<size_t>(2 * pair) + h];
+      }
+      Sums sums{};
+      bit_product(a, b, sums);
+      for (int lane = 0; lane < 32; ++lane)
+        for (int i = 0; i < 4; ++i)  // C registers 0, 2, 1, 3 of the lane
+          slot[static_cast<size_t>(lane)][static_cast<size_t>(i)] +=
+              static_cast<int32_t>(sums[static_cast<size_t>(lane_row(lane) + 8 * (i % 2))]
+                                       [static_cast<size_t>(2 * lane_column(lane) + i / 2)])
+              << (plane + j);
+    }
+  }
+  return slot;
+}
+
+// All blocks of a grid, as bits_tokens_kernel walks them: sums [token][16 rows of each tile].
+std::vector<int64_t> tokens_of_grid(const HostTiles& w, const HostTokens& x,
+                                    const TokensGrid& grid) {
+  std::vector<int64_t> products(static_cast<size_t>(x.m * 16 * w.n_tiles), -1);
+  using Memory = std::vector<std::array<int32_t, 4>>;  // of a block
+  const auto add = [](std::array<int32_t, 4>& to, const std::array<int32_t, 4>& from) {
+    for (size_t i = 0; i < 4; ++i)
+      to[i] += from[i];
+  };
+  for (int cluster = 0; cluster < grid.clusters(); ++cluster) {
+    std::vector<Memory> shared(static_cast<size_t>(grid.cluster()),
+                               Memory(static_cast<size_t>(grid.shared_bytes() / 16)));
+    const int first = grid.first_row(cluster << grid.cluster_log2);
+    const int rows = grid.rows(first);
+    const bool alone = grid.cluster() == 1;
+    for (int rank = 0; rank < grid.cluster(); ++rank) {
+      Memory& own = shared[static_cast<size_t>(rank)];
+      CHECK(grid.rank((cluster << grid.cluster_log2) + rank) == rank);
+      const int warps = grid.first_k(rank + 1) - grid.first_k(rank);
+      CHECK(warps <= grid.warps());
+      for (int row = 0; row < rows; ++row)
+        for (int warp = 0; warp < warps; ++warp) {
+          const LaneSums sums = slot_sums(w, x, first + row, grid.first_k(rank) + warp);
+          for (int lane = 0; lane < 32; ++lane) {
+            add(own[static_cast<size_t>((grid.slot(row) + warp) * kLanes + lane)],
+                sums[static_cast<size_t>(lane)]);
+            if (alone) continue;
+            add(shared[static_cast<size_t>(grid.owner(row))][static_cast<size_t>(
+                    (grid.arrival(grid.own_number(row)) + rank) * kLanes + lane)],
+                sums[static_cast<size_t>(lane)]);
+          }
+        }
+    }
+    for (int rank = 0; rank < grid.cluster(); ++rank)
+      for (int i = 0; i < 64 * grid.owned(rows, rank); ++i) {
+        if (pair_token(i % 64) >= x.m) continue;
+        const int n_tile = first + rank + ((i / 64) << grid.cluster_log2);
+        const int at = alone ? grid.slot(i / 64) : grid.arrival(i / 64);
+        for (int half = 0; half < 2; ++half) {
+          int64_t sum = 0;
+          for (int from = 0; from < (alone ? grid.warps() : grid.cluster()); ++from) {
+            const int word = ((at + from) * kLanes * 2 + i % 64) * 2 + half;
+            sum += shared[static_cast<size_t>(rank)][static_cast<size_t>(word / 4)]
+                         [static_cast<size_t>(word % 4)];
+          }
+          products[static_cast<size_t>((pair_token(i % 64) * w.n_tiles + n_tile) * 16 +
+                                       pair_row(i % 64) + 8 * half)] = sum;
+        }
+      }
+  }
+  return products;
+}
+
+void check_grid(int planes, int bits, int64_t m, int64_t n, int64_t k, int tiles, int cluster) {
+  const quant::QuantizedWeights w = random_weights({planes, false, 0, false}, n, k, 7);
+  const quant::QuantizedTokens x = random_tokens(bits, m, k, 8);
+  const std::vector<int64_t> products = quant::reference_code_products(x, w);
+  const HostTiles host({&w}, false);
+  const std::vector<int64_t> got =
+      tokens_of_grid(host, HostTokens(x), tokens_grid(n, k, tiles, cluster));
+  CAPTURE(k);
+  CAPTURE(tiles);
+  CAPTURE(cluster);
+  for (int64_t token = 0; token < m; ++token)
+    for (int64_t row = 0; row < 16 * host.n_tiles; ++row)
+      REQUIRE(got[static_cast<size_t>(token * 16 * host.n_tiles + row)] ==
+              (row < n ? products[static_cast<size_t>(token * n + row)] : 0));
+}
+
 // A registers of every step of a lane, expanded as kernels do it.
 template <int Cap>
 std::vector<std::array<uint32_t, 4>> expanded_planes(const HostTiles& w, int n_tile, int lane) {
@@ -227,6 +333,16 @@ TEST_CASE("tiles and tokens in the fragments of the matrix instructions give the
       check_tiles({p, false, 0, false}, q, 8 / q, 20, 300);
   check_tiles({1, true, 0, false}, 8, 1, 16, 256);
   check_tiles({8, false, 0, false}, 8, 7, 16, 520);
+}
+
+TEST_CASE("clusters share out row tiles and depth so that every code product is counted once") {
+  for (const int cluster : {1, 2, 4, 8})
+    for (const int tiles : {1, 3, 8}) {
+      check_grid(2, 8, 8, 70, 1100, tiles, cluster);
+      check_grid(3, 4, 5, 40, 2400, tiles, cluster);
+    }
+  check_grid(4, 5, 2, 20, 200, 16, 8);
+  check_grid(1, 1, 7, 150, 300, 8, 2);
 }
 
 TEST_CASE("base-5 units of one, two and three tiles give the code products") {

@@ -1,6 +1,7 @@
 // cuda.bits and cuda.bytes on a device against the reference; weight tiles against the host's.
 #include <doctest/doctest.h>
 
+#include "runtime/cuda/linear/bits_tokens.h"
 #include "runtime/cuda/linear/launchers.h"
 #include "tests/runtime/cuda/linear_rig.h"
 
@@ -45,6 +46,17 @@ std::vector<WeightSpec> all_specs(int group_size) {
   specs.push_back({1, true, group_size, false});
   specs.push_back({2, true, group_size, true});
   return specs;
+}
+
+void check_launcher(LinearCase& linear, const char* kernel, decltype(launch_bits)* launcher,
+                    const BlockShape& shape) {
+  linear.check(
+      fmt::format("{} of {} warps, depth {}, {} tiles, cluster {}", kernel, shape.warps,
+                  shape.depth, shape.tiles, shape.cluster),
+      [&](const LinearOutput& output) {
+        const cudaError_t error = launcher(linear.tiles(), linear.tokens(), output, shape, nullptr);
+        return error == cudaSuccess ? Status() : device_error("{}", cudaGetErrorString(error));
+      });
 }
 
 std::vector<uint32_t> tile_words(const WeightTiles& w) {
@@ -234,7 +246,7 @@ TEST_CASE("stacked parts, gates and residuals equal the reference") {
   for (const WeightSpec& spec : {WeightSpec{2, false, 0, false}, WeightSpec{2, true, 0, false},
                                  WeightSpec{4, false, 64, false}, WeightSpec{1, false, 0, false},
                                  WeightSpec{8, false, 0, true}})
-    for (const int64_t m : {1, 3, 12, 40}) {
+    for (const int64_t m : {1, 3, 8, 12, 40}) {
       LinearCase stacked(spec, {40, 24, 10}, false, 8, m, 640);
       check_kernels(stacked, true);
       LinearCase gated(spec, {44, 44}, true, 8, m, 640);
@@ -252,26 +264,16 @@ TEST_CASE("every block shape gives the same sums") {
     for (const int64_t k : {200, 1536, 4096})
       for (const int64_t m : {1, 6}) {
         LinearCase linear(spec, {88}, false, 8, m, k);
-        const auto check = [&](const char* kernel, auto launcher, const BlockShape& shape) {
-          linear.check(fmt::format("{} of {} warps, depth {}", kernel, shape.warps, shape.depth),
-                       [&](const LinearOutput& output) {
-                         const cudaError_t error =
-                             launcher(linear.tiles(), linear.tokens(), output, shape, nullptr);
-                         return error == cudaSuccess
-                                    ? Status()
-                                    : device_error("{}", cudaGetErrorString(error));
-                       });
-        };
         for (const int warps : {2, 4, 6, 8}) {
-          check("cuda.bytes", launch_bytes, {warps, 2});
+          check_launcher(linear, "cuda.bytes", launch_bytes, {warps, 2});
           if (linear.tiles().encoding != TileEncoding::kPlanes || m > 1) continue;
           for (const int depth : {2, 4})
-            check("cuda.bits", launch_bits, {warps, depth});
+            check_launcher(linear, "cuda.bits", launch_bits, {warps, depth});
         }
         for (int warps = 2; warps <= kMaxWarps; ++warps)
           for (const int depth : {1, 2})
             if (linear.tiles().encoding == TileEncoding::kBase5 && m == 1)
-              check("cuda.bits", launch_bits, {warps, depth});
+              check_launcher(linear, "cuda.bits", launch_bits, {warps, depth});
       }
 }
 
@@ -280,6 +282,50 @@ TEST_CASE("base-5 matrices with units of one, two and three tiles at the end equ
     for (const int bits : {8, 3, 2})
       for (int64_t m = 1; m * bits <= 8; ++m)
         check_shape({{2, true, 0, bits == 3}, bits, m, 43, k});
+}
+
+TEST_CASE("two to eight tokens by bits equal the reference at every width") {
+  for (int p = 1; p <= kMaxTokenPlanes; ++p)
+    for (int64_t m = 2; m <= kMaxBitTokens; ++m)
+      for (const int q : {1, 3, 4, 5, 8}) {
+        check_shape({{p, false, 0, p == 3}, q, m, 40 + m, 200 * m});
+        check_shape({{p, false, 0, p == 2}, q, m, 24, 2816});
+      }
+  for (const int64_t m : {2, 5, 8}) {
+    check_shape({{2, false, 0, false}, 8, m, 4096, 4096});
+    check_shape({{4, false, 0, false}, 8, m, 1100, 11008});
+    check_shape({{3, false, 0, false}, 4, m, 11008, 512});
+  }
+}
+
+TEST_CASE("every cluster and every number of row tiles gives the same sums of tokens") {
+  for (const int p : {1, 2, 3, 4})
+    for (const int64_t k : {200, 2304, 4096})
+      for (const int64_t m : {3, 8}) {
+        LinearCase linear({p, false, 0, false}, {210}, false, m == 3 ? 4 : 8, m, k);
+        for (const int cluster : {1, 2, 4, 8})
+          for (const int tiles : {1, 2, 5, 8, 16}) {
+            if (tokens_grid(210, k, tiles, cluster).warps() > kMaxTokenWarps) continue;
+            check_launcher(linear, "cuda.bits", launch_bits_tokens, {0, 0, tiles, cluster});
+          }
+      }
+}
+
+TEST_CASE("tokens by bits at the largest depth are exact") {
+  // Largest codes everywhere.
+  const int64_t k = bits_tokens_depth();
+  quant::QuantizedWeights w = random_weights({4, false, 0, false}, 20, k, 1);
+  quant::QuantizedTokens x = random_tokens(8, 2, k, 2);
+  std::fill(w.codes.begin(), w.codes.end(), uint8_t{15});
+  std::fill(x.codes.begin(), x.codes.end(), uint8_t{255});
+  const StoredCase stored(w);
+  const DeviceTiles tiles({&stored.view}, false);
+  DeviceTokens tokens{HostTokens(x)};
+  auto raw = uploaded(std::vector<int64_t>(40, -1));
+  LinearOutput output;
+  output.raw = raw.data();
+  ABQ_REQUIRE_OK(run_linear(LinearKernel::kBits, tiles.view(), tokens.view(), output, nullptr));
+  CHECK((required(raw.download()) == std::vector<int64_t>(40, 15 * 255 * k)));
 }
 
 TEST_CASE("the last sum that fits int32, and more, are exact") {
@@ -291,16 +337,16 @@ TEST_CASE("sums beyond int32 are exact") {
   // Largest codes everywhere: 255 * 255 * 140,000 > 2^33, in two segments of a warp with 2 warps.
   const int64_t k = 140000;
   quant::QuantizedWeights w = random_weights({8, false, 0, false}, 20, k, 1);
-  quant::QuantizedTokens x = random_tokens(8, 2, k, 2);
   std::fill(w.codes.begin(), w.codes.end(), uint8_t{255});
-  std::fill(x.codes.begin(), x.codes.end(), uint8_t{255});
   const StoredCase stored(w);
   const DeviceTiles tiles({&stored.view}, false);
-  DeviceTokens tokens{HostTokens(x)};
-  const std::vector<int64_t> expected(40, 255 * 255 * k);
   for (const int warps : {2, 8})
     for (const bool bits : {false, true}) {
-      auto raw = uploaded(std::vector<int64_t>(40, -1));
+      quant::QuantizedTokens x = random_tokens(8, bits ? 1 : 2, k, 2);
+      std::fill(x.codes.begin(), x.codes.end(), uint8_t{255});
+      DeviceTokens tokens{HostTokens(x)};
+      const std::vector<int64_t> expected(static_cast<size_t>(20 * x.m), 255 * 255 * k);
+      auto raw = uploaded(std::vector<int64_t>(expected.size(), -1));
       LinearOutput output;
       output.raw = raw.data();
       const auto launcher = bits ? launch_bits : launch_bytes;
@@ -322,9 +368,24 @@ TEST_CASE("problems that a kernel cannot run are refused with the limit") {
   base5.group_size = 32;
   CHECK(can_run(LinearKernel::kBits, base5).to_string() ==
         "unsupported: cuda.bits: groups of weights in base 5; it takes them per channel");
-  LinearProblem many{2, TileEncoding::kPlanes, 0, 8, 5, 64, 64};
+  LinearProblem many{2, TileEncoding::kPlanes, 0, 8, 8, 64, 64};
+  CHECK(can_run(LinearKernel::kBits, many).ok());
+  CHECK(choose_kernel(many) == LinearKernel::kBytes);
+  many.n = 11008;
+  CHECK(choose_kernel(many) == LinearKernel::kBits);
+  many.planes = 5;
   CHECK(can_run(LinearKernel::kBits, many).to_string() ==
-        "unsupported: cuda.bits: 5 tokens of 8 bits; it takes up to 32 planes of tokens");
+        "unsupported: cuda.bits: 5 planes of weights and 8 tokens; it takes up to 4");
+  many.planes = 2;
+  many.k = bits_tokens_depth() + 1;
+  CHECK(can_run(LinearKernel::kBits, many).to_string() ==
+        fmt::format("unsupported: cuda.bits: K={} and 8 tokens; on this device it takes up to {}",
+                    many.k, many.k - 1));
+  CHECK(choose_kernel(many) == LinearKernel::kBytes);
+  many.k = 64;
+  many.m = 9;
+  CHECK(can_run(LinearKernel::kBits, many).to_string() ==
+        "unsupported: cuda.bits: 9 tokens of 8 bits; it takes up to 8 tokens, or 8 planes");
   CHECK(can_run(LinearKernel::kBytes, many).ok());
   many.group_size = 96;
   CHECK(can_run(LinearKernel::kBytes, many).to_string() ==

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "runtime/cuda/bench/read_kernel.h"
+#include "runtime/cuda/linear/bits_tokens.h"
 #include "runtime/cuda/linear/launchers.h"
 #include "tests/runtime/cuda/linear_rig.h"
 
@@ -91,14 +92,27 @@ struct Alternatives {
   std::vector<BlockShape> bits;
   std::vector<BlockShape> bytes;
 };
+// Row tiles of a cluster x blocks of it.
+std::vector<BlockShape> token_shapes(const WeightTiles& w) {
+  std::vector<BlockShape> shapes;
+  for (const int cluster : {1, 2, 4, 8})
+    for (const int tiles : {2, 4, 8, 16}) {
+      const TokensGrid grid = tokens_grid(w.n, w.k, tiles, cluster);
+      if (grid.warps() > kMaxTokenWarps || tiles < cluster / 2) continue;
+      shapes.push_back({grid.warps(), 2, tiles, cluster});
+    }
+  return shapes;
+}
 Alternatives alternatives(const WeightTiles& w, int m) {
+  if (m > 1 && w.encoding == TileEncoding::kPlanes) return {token_shapes(w), {{8, 2}}};
   if (m > 1) return {{}, {{8, 2}, {4, 2}}};
   if (w.encoding == TileEncoding::kBase5)
     return {{{8, 1}, {6, 1}, {4, 1}, {8, 2}, {4, 2}, {2, 2}}, {{8, 1}}};
   return {{{8, 4}, {4, 4}, {2, 4}, {w.planes == 3 ? 4 : 6, 2}}, {{8, 2}, {8, 4}, {4, 2}, {2, 4}}};
 }
 
-// The chosen kernel, then other block shapes (warps x depth).
+// The chosen kernel, then other block shapes (warps x depth; row tiles x blocks of a cluster for
+// several tokens by bits).
 void print_times(const char* scheme, const Rotation& weights, int bits, int m, double floor) {
   const WeightTiles& first = weights.at(0);
   DeviceTokens tokens{HostTokens(random_tokens(bits, m, first.k, 5))};
@@ -110,26 +124,33 @@ void print_times(const char* scheme, const Rotation& weights, int bits, int m, d
   const LinearProblem problem{first.planes, first.encoding, first.group_size, bits, m,
                               first.n,      first.k};
   const LinearKernel chosen = choose_kernel(problem);
-  const BlockShape shape =
-      chosen == LinearKernel::kBits ? bits_shape(first, x) : bytes_shape(first, x);
+  const bool base5 = first.encoding == TileEncoding::kBase5;
+  const bool tokens_by_bits = chosen == LinearKernel::kBits && m * bits > kMaxBitColumns;
+  const BlockShape shape = tokens_by_bits                  ? bits_tokens_shape(first)
+                           : chosen == LinearKernel::kBits ? bits_shape(first)
+                                                           : bytes_shape(first, x);
   const double us = time_us([&](int turn, cudaStream_t stream) {
     return run_linear(chosen, weights.at(turn), x, output, stream).ok() ? cudaSuccess
                                                                         : cudaErrorUnknown;
   });
-  std::printf("%-3s a%d M=%d %-10s %dx%d %.2f us %.2fx |", scheme, bits, m,
-              std::string(linear_kernel_name(chosen)).c_str(), shape.warps, shape.depth, us,
-              us / floor);
-  const auto print = [&](const char* kernel, auto launcher, const std::vector<BlockShape>& shapes) {
+  const auto name = [](const BlockShape& of, bool by_tokens) {
+    return fmt::format("{}x{}", by_tokens ? of.tiles : of.warps, by_tokens ? of.cluster : of.depth);
+  };
+  std::printf("%-3s a%d M=%d %-10s %s %.2f us %.2fx |", scheme, bits, m,
+              std::string(linear_kernel_name(chosen)).c_str(), name(shape, tokens_by_bits).c_str(),
+              us, us / floor);
+  const auto print = [&](const char* kernel, auto launcher, const std::vector<BlockShape>& shapes,
+                         bool by_tokens) {
     if (!shapes.empty()) std::printf(" %s", kernel);
     for (const BlockShape& other : shapes)
-      std::printf(" %dx%d %.2f", other.warps, other.depth,
+      std::printf(" %s %.2f", name(other, by_tokens).c_str(),
                   time_us([&](int turn, cudaStream_t stream) {
                     return launcher(weights.at(turn), x, output, other, stream);
                   }));
   };
   const Alternatives others = alternatives(first, m);
-  print("bits", launch_bits, others.bits);
-  print("bytes", launch_bytes, others.bytes);
+  print("bits", m > 1 ? launch_bits_tokens : launch_bits, others.bits, m > 1);
+  print("bytes", launch_bytes, others.bytes, false);
   std::printf("\n");
   std::fflush(stdout);
 }
