@@ -1,6 +1,4 @@
 // Which blocks run a matrix by bits for several tokens.
-#include <algorithm>
-
 #include "runtime/cuda/launch.cuh"
 #include "runtime/cuda/linear/bits_tokens.h"
 #include "runtime/cuda/linear/launchers.h"

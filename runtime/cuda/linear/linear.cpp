@@ -14,7 +14,7 @@ namespace {
 
 // Where kernels take over from each other: to be what was measured.
 constexpr int kBitsPair = 32;  // most pairs of planes of cuda.bits
-// cuda.bits for several tokens: more rows and fewer inputs than these.
+// cuda.bits for several tokens: more rows and fewer inputs than these (measured at K = 4096).
 constexpr int64_t kBitsTokensRows = int64_t{4} * kMultiprocessors * kTileRows;
 constexpr int64_t kBitsTokensDepth = 6144;
 constexpr int64_t kBytesTokens = 64;  // most tokens of cuda.bytes where wgmma can run

@@ -124,7 +124,6 @@ void print_times(const char* scheme, const Rotation& weights, int bits, int m, d
   const LinearProblem problem{first.planes, first.encoding, first.group_size, bits, m,
                               first.n,      first.k};
   const LinearKernel chosen = choose_kernel(problem);
-  const bool base5 = first.encoding == TileEncoding::kBase5;
   const bool tokens_by_bits = chosen == LinearKernel::kBits && m * bits > kMaxBitColumns;
   const BlockShape shape = tokens_by_bits                  ? bits_tokens_shape(first)
                            : chosen == LinearKernel::kBits ? bits_shape(first)
