@@ -19,35 +19,8 @@ double perplexity(const char* scheme) {
   return perplexity_of(*test::tiny_engine(scheme));
 }
 
-// Method `method` on a little of the bundled text.
-double calibrated_perplexity(const std::string& method, const std::string& scheme) {
-  tools::CompileOptions options;
-  options.model_dir = test::tiny_llama_dir();
-  options.output = (test::temporary_dir() / (method + "-" + scheme + ".abq")).string();
-  options.scheme = scheme;
-  options.method = method;
-  options.calibration_file = std::string(ABQ_TEST_DATA_DIR) + "/wikitext2-slice.txt";
-  options.calibration_windows = 32;
-  options.calibration_context = 128;
-  // As many steps as a larger text would give.
-  if (method == "abq") options.correction.batch = 1;
-  options.device = "cpu";
-  options.resume = false;
-  const auto compiled = tools::compile(options);
-  REQUIRE_MESSAGE(compiled.ok(), compiled.status().to_string());
-  auto plan = runtime::LoadedPlan::open(options.output, runtime::Verify::kAll);
-  REQUIRE_MESSAGE(plan.ok(), plan.status().to_string());
-  auto engine = runtime::Engine::create(std::move(plan).value(), {});
-  REQUIRE_MESSAGE(engine.ok(), engine.status().to_string());
-  return perplexity_of(**engine);
-}
-
-double rotated_perplexity(const std::string& scheme, const std::string& rotation) {
-  tools::CompileOptions options;
-  options.model_dir = test::tiny_llama_dir();
-  options.output = (test::temporary_dir() / ("rotated-" + rotation + scheme + ".abq")).string();
-  options.scheme = scheme;
-  options.rotation = rotation;
+double compiled_perplexity(tools::CompileOptions options) {
+  options.force = true;  // cases share what they compile
   const auto compiled = tools::compile(options);
   REQUIRE_MESSAGE(compiled.ok(), compiled.status().to_string());
   auto plan = runtime::LoadedPlan::open(options.output, runtime::Verify::kAll);
@@ -56,6 +29,34 @@ double rotated_perplexity(const std::string& scheme, const std::string& rotation
       runtime::Engine::create(std::move(plan).value(), {.device = runtime::DeviceKind::kCpu});
   REQUIRE_MESSAGE(engine.ok(), engine.status().to_string());
   return perplexity_of(**engine);
+}
+
+// Method `method` on a little of the bundled text.
+double calibrated_perplexity(const std::string& method, const std::string& scheme,
+                             const std::string& rotation = {}) {
+  tools::CompileOptions options;
+  options.model_dir = test::tiny_llama_dir();
+  options.output = (test::temporary_dir() / (method + "-" + scheme + rotation + ".abq")).string();
+  options.scheme = scheme;
+  options.method = method;
+  options.rotation = rotation;
+  options.calibration_file = std::string(ABQ_TEST_DATA_DIR) + "/wikitext2-slice.txt";
+  options.calibration_windows = 32;
+  options.calibration_context = 128;
+  // As many steps as a larger text would give.
+  if (method == "abq") options.correction.batch = 1;
+  options.device = "cpu";
+  options.resume = false;
+  return compiled_perplexity(options);
+}
+
+double rotated_perplexity(const std::string& scheme, const std::string& rotation) {
+  tools::CompileOptions options;
+  options.model_dir = test::tiny_llama_dir();
+  options.output = (test::temporary_dir() / ("rotated-" + rotation + scheme + ".abq")).string();
+  options.scheme = scheme;
+  options.rotation = rotation;
+  return compiled_perplexity(options);
 }
 
 }  // namespace
@@ -88,6 +89,18 @@ TEST_CASE("a rotation leaves the perplexity of floats and lowers that of few bit
     const double four = rotated_perplexity("w4a4-kv4-q4", rotation);
     CHECK(four > full);
     CHECK(four < perplexity("w4a4-kv4-q4"));
+  }
+}
+
+TEST_CASE("what corrects rounding corrects it on a rotated model too") {
+  const char* const scheme = "w4a4-kv4-q4";
+  const double rounded = rotated_perplexity(scheme, "hadamard");
+  for (const char* method : {"gptq", "abq"}) {
+    CAPTURE(std::string(method));
+    const double both = calibrated_perplexity(method, scheme, "hadamard");
+    CHECK(both > perplexity("w16a16"));
+    CHECK(both < rounded);
+    CHECK(both < calibrated_perplexity(method, scheme));
   }
 }
 
