@@ -75,6 +75,15 @@ bool used_elsewhere(const ir::Module& module, const ir::Region& region, const st
   return false;
 }
 
+void free_tensors(ir::Module& module, const ir::Region& region) {
+  for (const std::string& name : referenced_tensors(region)) {
+    const auto tensor = module.tensors.find(name);
+    if (tensor == module.tensors.end()) continue;
+    tensor->second.data.drop_pages();
+    if (!used_elsewhere(module, region, name)) tensor->second.data = {};
+  }
+}
+
 ir::Module extract_region(const ir::Module& module, const ir::Region& region) {
   ir::Module extract;
   extract.name = module.name;

@@ -37,6 +37,8 @@ compute::WeightQuantizer weight_quantizer(const quant::WeightSpec& spec);
 std::vector<std::string> referenced_tensors(const ir::Region& region);
 // True when a region other than `region` refers to the tensor.
 bool used_elsewhere(const ir::Module& module, const ir::Region& region, const std::string& tensor);
+// Lets go of the bytes of tensors that only this region names, for whoever is done with it.
+void free_tensors(ir::Module& module, const ir::Region& region);
 // A module of this region alone, with its tensors' handles.
 ir::Module extract_region(const ir::Module& module, const ir::Region& region);
 

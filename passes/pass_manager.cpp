@@ -27,16 +27,6 @@ ir::Module snapshot(const ir::Module& module, const ir::Region* region) {
   return shapes;
 }
 
-// Lets go of the tensors that only this block names; the sink has taken what it needs.
-void free_tensors(ir::Module& module, const ir::Block& block) {
-  for (const std::string& name : referenced_tensors(block)) {
-    const auto tensor = module.tensors.find(name);
-    if (tensor == module.tensors.end()) continue;
-    tensor->second.data.drop_pages();
-    if (!used_elsewhere(module, block, name)) tensor->second.data = {};
-  }
-}
-
 // `region` is null for a graph pass.
 Status run_on(Pass& pass, ir::Module& module, ir::Region* region, PassContext& context) {
   if (region == nullptr) return dynamic_cast<GraphPass&>(pass).run(module, context);

@@ -7,6 +7,7 @@
 
 #include "backend/backend.h"
 #include "frontend/frontend.h"
+#include "passes/layers.h"
 #include "passes/pass.h"
 #include "runtime/engine.h"
 #include "runtime/self_test.h"
@@ -107,12 +108,14 @@ Status run_pipeline(const CompileOptions& options, const WorkFolder* folder, ir:
   for (const passes::PipelineStep& step : pipeline)
     ABQ_RETURN_IF_ERROR(manager.add(step.pass));
 
-  // The embedding comes first in the plan, and is only what it will be when the first block is
-  // done.
+  // The embedding comes first in the plan. When the first block is done it is what it will be, and
+  // nobody needs it any more: a rotated one is a large table of floats.
   bool embed_lowered = false;
-  const auto lower_embed = [&](const ir::Module& m) -> Status {
+  const auto lower_embed = [&](ir::Module& m) -> Status {
     if (std::exchange(embed_lowered, true)) return {};
-    return builder.lower(m, m.regions.front());
+    ABQ_RETURN_IF_ERROR(builder.lower(m, m.regions.front()));
+    passes::free_tensors(m, m.regions.front());
+    return {};
   };
   const auto lower_block = [&](ir::Module& m, ir::Block& block) -> Status {
     ABQ_RETURN_IF_ERROR(lower_embed(m));

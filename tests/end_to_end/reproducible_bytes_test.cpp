@@ -31,7 +31,10 @@ TEST_CASE("the same input gives the same bytes for any number of threads") {
   smooth.calibration_file = std::string(ABQ_TEST_DATA_DIR) + "/wikitext2-slice.txt";
   smooth.calibration_windows = 8;
   smooth.calibration_context = 64;
-  for (const tools::CompileOptions& options : {plain, smooth}) {
+  tools::CompileOptions rotated;
+  rotated.scheme = "w4a8-kv4";
+  rotated.rotation = "orthogonal";
+  for (const tools::CompileOptions& options : {plain, smooth, rotated}) {
     CAPTURE(options.scheme);
     set_num_threads(1);
     const std::string one = compiled_bytes(options);
