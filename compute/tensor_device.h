@@ -207,8 +207,8 @@ class TensorDevice {
   virtual void adamw(const Tensor& parameter, const Tensor& gradient, const Tensor& mean,
                      const Tensor& variance, const AdamW& settings) = 0;
 
-  // ---- Rounding with error compensation of layers whose input has k columns. Null where a device
-  // cannot do that. It uses this device and must not outlive it.
+  // ---- Rounding with error compensation of layers whose input has k columns. It uses this device
+  // and must not outlive it.
   virtual std::unique_ptr<CompensatedRounder> create_rounder(int64_t k) = 0;
 };
 

@@ -171,9 +171,6 @@ class BlockRounder {
     const int first = site.linears.front();
     const std::unique_ptr<compute::CompensatedRounder> rounder =
         device_.create_rounder(linear_shape(block_, node(first)).k);
-    if (rounder == nullptr)
-      return unsupported("{} cannot round with error compensation yet; give --device cpu",
-                         device_.name());
     for (int64_t w = 0; w < stream_.windows(); ++w) {
       ABQ_ASSIGN_OR_RETURN(const WindowStates::State state,
                            windows.advance(w, run_, static_cast<size_t>(first)));

@@ -1,22 +1,69 @@
 #!/usr/bin/env bash
-# Measures method gptq: perplexity, size and seconds of each scheme.
-#   scripts/measure_gptq.sh [-j JOBS] [-w WINDOWS] ABQ REFERENCE_DIR [OPTION ...]
-# OPTION goes to `abq compile` with every row, without its dashes (device=cpu, calib-windows=32).
-# Rows of one block scheme each, the published activation setting; options as in measure_anchors.sh.
+# Measures method gptq on the reference checkpoint: perplexity, size and seconds of each row, through
+# scripts/measure_anchors.sh, whose options it takes.
+#   scripts/measure_gptq.sh [-m MODEL_DIR] [-j JOBS] [-w WINDOWS] ABQ REFERENCE_DIR [GROUP ...]
+# Groups of rows, all by default:
+#   plain    norms in norms
+#   folded   norm weights folded into linears, no rotation
+#   rotated  --rotate, three seeds
+#   groups   --rotate, weights in groups
+#   large    one block of LLaMA-7B's shape, 128 windows of 2048, with the time of each pass
+# DEVICE=cpu|cuda|auto (auto).
 set -euo pipefail
-flags=()
+options=()
 while [[ ${1-} == -* ]]; do
-  flags+=("$1" "$2")
+  options+=("$1" "$2")
   shift 2
 done
-abq=$1
-reference=$2
+abq=$(realpath "$1")
+reference=$(realpath "$2")
 shift 2
-suffix=
-for option in "$@"; do suffix+="+$option"; done
+groups=("$@")
+((${#groups[@]})) || groups=(plain folded rotated groups large)
+device=device=${DEVICE:-auto}
+here=$(dirname "$(realpath "$0")")
+wide=(w6a6-kv6-q6 w4a8-kv8-q8 w4a4-kv4-q4 w3a8-kv8-q8 w2a8-kv8-q8 w2ba8-kv8-q8)
+
 rows=()
-for scheme in w6a6-kv6-q6 w4a8-kv8-q8 w4a4-kv4-q4 w3a8-kv8-q8 w2a8-kv8-q8 w2ba8-kv8-q8 \
-  w4a4-g128-kv4-q4 w2ba8-g128-kv8-q8 w2ba8-g64-kv8-q8; do
-  rows+=("gptq:$scheme$suffix")
+for group in "${groups[@]}"; do
+  case $group in
+    plain) for s in "${wide[@]}"; do rows+=("gptq:$s+$device"); done ;;
+    folded)
+      for s in "${wide[@]}"; do
+        rows+=("gptq:$s+recipe=$here/../docs/recipes/gptq_folded_norms.json+$device")
+      done
+      ;;
+    rotated)
+      for s in "${wide[@]}"; do
+        for seed in 0 1 2; do rows+=("gptq:$s+rotate+seed=$seed+$device"); done
+      done
+      ;;
+    groups)
+      for s in w4a4-g128-kv4-q4 w2ba8-g128-kv8-q8 w2ba8-g64-kv8-q8 w2ba8-g32-kv8-q8; do
+        rows+=("gptq:$s+rotate+$device")
+      done
+      ;;
+    large) ;;
+    *) echo "unknown group $group" >&2; exit 2 ;;
+  esac
 done
-exec "$(dirname "$0")/measure_anchors.sh" "${flags[@]}" "$abq" "$reference" "${rows[@]}"
+if ((${#rows[@]})); then
+  "$here/measure_anchors.sh" "${options[@]}" "$abq" "$reference" "${rows[@]}"
+fi
+
+large() {
+  local work
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' RETURN
+  python3 "$here/make_random_checkpoint.py" --shape llama-7b --layers 1 \
+    --tokenizer "$reference/models/wiki-llama-19m/tokenizer.json" "$work/7b" >/dev/null
+  local scheme
+  for scheme in w3a8-kv8-q8 w2ba8-g128-kv8-q8; do
+    echo "one block of llama-7b, $scheme, --${device/=/ }:"
+    "$abq" --log-level debug compile "$work/7b" -o "$work/7b.abq" --scheme $scheme --method gptq \
+      --calib-context 2048 --calib "$reference/text/wiki-calib.txt" --force "--$device" 2>&1 |
+      grep -E 'pass |peak memory|rounding|note|error' | grep -v ' 0.0 s' || true
+  done
+}
+[[ " ${groups[*]} " == *" large "* ]] && large
+exit 0

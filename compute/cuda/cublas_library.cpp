@@ -11,9 +11,14 @@
 namespace abq::compute::cuda {
 namespace {
 
-// The major version of our CUDA runtime first: a driver that runs this library runs that one too.
-constexpr std::array<int, 2> kVersions =
-    CUDART_VERSION >= 13000 ? std::array<int, 2>{13, 12} : std::array<int, 2>{12, 13};
+// Versions in the names of a library's files in toolkits 13 and 12; that of our CUDA runtime first:
+// a driver that runs this library runs that one too.
+std::array<int, 2> versions_of(std::string_view name) {
+  const int newer = name == "cusolver" ? 12 : 13;
+  const int older = newer - 1;
+  return CUDART_VERSION >= 13000 ? std::array<int, 2>{newer, older}
+                                 : std::array<int, 2>{older, newer};
+}
 constexpr const char* kToolkit = "/usr/local/cuda";
 constexpr size_t kWorkspaceBytes = size_t{32} << 20;  // what NVIDIA recommends for Hopper
 
@@ -40,16 +45,18 @@ bool find(void* library, const char* name, Function& function) {
 Result<CublasFunctions> load() {
   ABQ_ASSIGN_OR_RETURN(void* library, open_toolkit_library("cublas"));
   CublasFunctions f;
-  const bool complete = find(library, "cublasCreate_v2", f.create) &&
-                        find(library, "cublasDestroy_v2", f.destroy) &&
-                        find(library, "cublasGetVersion_v2", f.get_version) &&
-                        find(library, "cublasSetStream_v2", f.set_stream) &&
-                        find(library, "cublasSetMathMode", f.set_math_mode) &&
-                        find(library, "cublasSetWorkspace_v2", f.set_workspace) &&
-                        find(library, "cublasGetStatusString", f.status_string) &&
-                        find(library, "cublasSgemm_v2", f.sgemm) &&
-                        find(library, "cublasSgemmBatched", f.sgemm_batched) &&
-                        find(library, "cublasGemmEx", f.gemm_ex);
+  const bool complete =
+      find(library, "cublasCreate_v2", f.create) && find(library, "cublasDestroy_v2", f.destroy) &&
+      find(library, "cublasGetVersion_v2", f.get_version) &&
+      find(library, "cublasSetStream_v2", f.set_stream) &&
+      find(library, "cublasSetMathMode", f.set_math_mode) &&
+      find(library, "cublasSetWorkspace_v2", f.set_workspace) &&
+      find(library, "cublasGetStatusString", f.status_string) &&
+      find(library, "cublasSgemm_v2", f.sgemm) &&
+      find(library, "cublasSgemmBatched", f.sgemm_batched) &&
+      find(library, "cublasDgemm_v2", f.dgemm) && find(library, "cublasDsyrk_v2", f.dsyrk) &&
+      find(library, "cublasDsymm_v2", f.dsymm) && find(library, "cublasDtrsm_v2", f.dtrsm) &&
+      find(library, "cublasGemmEx", f.gemm_ex);
   if (!complete) {
     return unsupported("cuda: cuBLAS lacks a function ({}); install version 12 or 13", ::dlerror());
   }
@@ -69,7 +76,8 @@ cublasOperation_t operation(bool transposed) {
 
 Result<void*> open_toolkit_library(std::string_view name) {
   std::string reason;
-  for (const int version : kVersions) {
+  const std::array<int, 2> versions = versions_of(name);
+  for (const int version : versions) {
     for (const std::string& folder : folders()) {
       const std::string file = fmt::format("{}lib{}.so.{}", folder, name, version);
       if (void* library = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
@@ -82,7 +90,7 @@ Result<void*> open_toolkit_library(std::string_view name) {
   return unsupported(
       "cuda: lib{0} is missing: looked for lib{0}.so.{1} and .{2} on the loader's path and in "
       "{3}/lib64 ({4}); install it or name its folder in LD_LIBRARY_PATH",
-      name, kVersions[0], kVersions[1], kToolkit, reason);
+      name, versions[0], versions[1], kToolkit, reason);
 }
 
 Result<const CublasFunctions*> cublas_functions() {
@@ -147,6 +155,41 @@ Status Cublas::multiply(const Product& p, FloatType type, const void* a, const v
                           narrow(p.ldb), a, data_type, narrow(p.lda), &p.beta, c, CUDA_R_32F,
                           narrow(p.ldc), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
       "cublasGemmEx");
+}
+
+Status Cublas::multiply(const Product& p, const double* a, const double* b, double* c) {
+  if (p.m == 0 || p.n == 0) return {};
+  const double alpha = static_cast<double>(p.alpha), beta = static_cast<double>(p.beta);
+  return check(functions_->dgemm(handle_, operation(p.b_transposed), operation(p.a_transposed),
+                                 narrow(p.n), narrow(p.m), narrow(p.k), &alpha, b, narrow(p.ldb), a,
+                                 narrow(p.lda), &beta, c, narrow(p.ldc)),
+               "cublasDgemm");
+}
+
+// Seen by columns, x is x^T[k, rows], and the elements with column >= row are the lower half.
+Status Cublas::add_products(int64_t rows, int64_t k, const double* x, double* sums) {
+  const double one = 1;
+  return check(functions_->dsyrk(handle_, CUBLAS_FILL_MODE_LOWER, CUBLAS_OP_N, narrow(k),
+                                 narrow(rows), &one, x, narrow(k), &one, sums, narrow(k)),
+               "cublasDsyrk");
+}
+
+// c^T[k, m] = s a^T.
+Status Cublas::multiply_symmetric(int64_t m, int64_t k, const double* a, const double* s,
+                                  double* c) {
+  const double one = 1, zero = 0;
+  return check(functions_->dsymm(handle_, CUBLAS_SIDE_LEFT, CUBLAS_FILL_MODE_LOWER, narrow(k),
+                                 narrow(m), &one, s, narrow(k), a, narrow(k), &zero, c, narrow(k)),
+               "cublasDsymm");
+}
+
+// Seen by columns, l is upper, and so is the inverse: (l^T)^-1 = (l^-1)^T.
+Status Cublas::solve_lower(int64_t k, const double* l, double* b) {
+  const double one = 1;
+  return check(functions_->dtrsm(handle_, CUBLAS_SIDE_LEFT, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_N,
+                                 CUBLAS_DIAG_NON_UNIT, narrow(k), narrow(k), &one, l, narrow(k), b,
+                                 narrow(k)),
+               "cublasDtrsm");
 }
 
 Status Cublas::multiply_batched(const Product& p, const float* const* a, const float* const* b,

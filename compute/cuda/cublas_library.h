@@ -13,8 +13,9 @@
 
 namespace abq::compute::cuda {
 
-// A library of the CUDA toolkit by its bare name ("cublas", "cublasLt"), version 13 or 12, found by
-// the loader or in the usual folders of the toolkit. Unsupported names what was looked for.
+// A library of the CUDA toolkit by its bare name ("cublas", "cublasLt", "cusolver"), as toolkit 13
+// or 12 has it, found by the loader or in the usual folders of the toolkit. Unsupported names what
+// was looked for.
 Result<void*> open_toolkit_library(std::string_view name);
 
 struct CublasFunctions {
@@ -27,6 +28,10 @@ struct CublasFunctions {
   decltype(&cublasGetStatusString) status_string = nullptr;
   decltype(&cublasSgemm_v2) sgemm = nullptr;
   decltype(&cublasSgemmBatched) sgemm_batched = nullptr;
+  decltype(&cublasDgemm_v2) dgemm = nullptr;
+  decltype(&cublasDsyrk_v2) dsyrk = nullptr;
+  decltype(&cublasDsymm_v2) dsymm = nullptr;
+  decltype(&cublasDtrsm_v2) dtrsm = nullptr;
   // Spelled out: the header has an overload of the name.
   cublasStatus_t (*gemm_ex)(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int, int,
                             const void*, const void*, cudaDataType, int, const void*, cudaDataType,
@@ -69,6 +74,13 @@ class Cublas {
   Status multiply(const Product& product, const float* a, const float* b, float* c);
   // A and B of one type, C float32, sums in float32.
   Status multiply(const Product& product, FloatType type, const void* a, const void* b, float* c);
+  Status multiply(const Product& product, const double* a, const double* b, double* c);
+  // sums[k, k] += x[rows, k]^T x, elements with column >= row alone.
+  Status add_products(int64_t rows, int64_t k, const double* x, double* sums);
+  // c[m, k] = a[m, k] s for a symmetric s[k, k] of which elements with column >= row are read.
+  Status multiply_symmetric(int64_t m, int64_t k, const double* a, const double* s, double* c);
+  // b = l^-1 for a lower triangular l[k, k] when b is the identity.
+  Status solve_lower(int64_t k, const double* l, double* b);
   // `count` products of one shape over device arrays of device pointers.
   Status multiply_batched(const Product& product, const float* const* a, const float* const* b,
                           float* const* c, int64_t count);

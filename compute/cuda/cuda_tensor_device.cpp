@@ -55,6 +55,7 @@ Status CudaTensorDevice::open() {
 CudaTensorDevice::~CudaTensorDevice() {
   if (stream_ == nullptr) return;
   static_cast<void>(cudaStreamSynchronize(stream_));
+  cusolver_.reset();
   cublas_.reset();
   static_cast<void>(cudaStreamDestroy(stream_));
 }

@@ -18,6 +18,7 @@
 #include "compute/cuda/attention_kernels.h"
 #include "compute/cuda/block_pool.h"
 #include "compute/cuda/cublas_library.h"
+#include "compute/cuda/cusolver_library.h"
 #include "compute/cuda/pinned_staging.h"
 #include "compute/tensor_device.h"
 
@@ -114,6 +115,7 @@ class CudaTensorDevice final : public TensorDevice {
   std::unique_ptr<CompensatedRounder> create_rounder(int64_t k) override;
 
  private:
+  friend class CudaCompensatedRounder;
   using Where = std::source_location;
 
   CudaTensorDevice();
@@ -155,6 +157,7 @@ class CudaTensorDevice final : public TensorDevice {
   std::shared_ptr<void> nowhere_;  // what tensors point to after a failure
   PinnedStaging staging_;
   std::unique_ptr<Cublas> cublas_;
+  std::unique_ptr<Cusolver> cusolver_;  // made with the first rounder
   // The small matrices of hadamard(), by size and side; made at the first use.
   std::map<std::pair<int64_t, bool>, Tensor> hadamard_mixes_;
 };

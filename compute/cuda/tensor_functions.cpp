@@ -100,10 +100,6 @@ Tensor CudaTensorDevice::negative_log_abs_backward(const Tensor& x, const Tensor
   return dx;
 }
 
-std::unique_ptr<CompensatedRounder> CudaTensorDevice::create_rounder(int64_t) {
-  return nullptr;
-}
-
 // ---- Rows
 
 Tensor CudaTensorDevice::rms_norm(const Tensor& x, const Tensor& weight, float eps) {

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "compute_test_support.h"
+#include "rounding_checks.h"
 #include "tensor_device_checks.h"
 
 namespace abq::compute {
@@ -22,6 +23,22 @@ std::unique_ptr<TensorDevice> cuda_device() {
 
 void match_reference(const std::vector<TensorCase>& cases) {
   check_matches_reference(*cuda_device(), cases);
+}
+
+TEST_CASE("rounding on CUDA: two weights as worked out by hand") {
+  check_rounding_by_hand(*cuda_device());
+}
+
+TEST_CASE("rounding on CUDA: codes are those of the paper's updates in float64") {
+  check_rounding_matches_reference(*cuda_device());
+}
+
+TEST_CASE("rounding on CUDA: products in float64 would change nothing") {
+  check_rounding_precision(*cuda_device());
+}
+
+TEST_CASE("rounding on CUDA: bad inputs are rounded to nearest or refused") {
+  check_rounding_of_bad_inputs(*cuda_device());
 }
 
 TEST_CASE("tensors on CUDA: products agree with float64") {
