@@ -28,11 +28,7 @@ rows=()
 for group in "${groups[@]}"; do
   case $group in
     plain) for s in "${wide[@]}"; do rows+=("gptq:$s+$device"); done ;;
-    folded)
-      for s in "${wide[@]}"; do
-        rows+=("gptq:$s+recipe=$here/../docs/recipes/gptq_folded_norms.json+$device")
-      done
-      ;;
+    folded) ;;
     rotated)
       for s in "${wide[@]}"; do
         for seed in 0 1 2; do rows+=("gptq:$s+rotate+seed=$seed+$device"); done
@@ -50,6 +46,18 @@ done
 if ((${#rows[@]})); then
   "$here/measure_anchors.sh" "${options[@]}" "$abq" "$reference" "${rows[@]}"
 fi
+
+# The checkpoint itself is folded: rows of a model of its own.
+folded() {
+  local work s
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' RETURN
+  python3 "$here/make_folded_variant.py" "$reference/models/wiki-llama-19m" "$work/folded" >/dev/null
+  echo "norms folded:"
+  "$here/measure_anchors.sh" "${options[@]}" -m "$work/folded" "$abq" "$reference" \
+    $(printf 'gptq:%s+'"$device"' ' "${wide[@]}")
+}
+[[ " ${groups[*]} " == *" folded "* ]] && folded
 
 large() {
   local work
