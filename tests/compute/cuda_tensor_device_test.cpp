@@ -233,6 +233,23 @@ TEST_CASE("fake_quantize_weight on CUDA is the CPU's in every bit") {
   }
 }
 
+TEST_CASE("hadamard on CUDA is the CPU's in every bit") {
+  const auto cuda = cuda_device(), cpu = create_cpu_tensor_device();
+  const int64_t rows = 40;
+  for (const int64_t size : {2, 64, 128, 1024, 4096, 12, 24, 384, 5120, 11008, 14336}) {
+    const int64_t cols = size < 1024 ? 3 * size : size;
+    const std::vector<float> x = random_floats(rows * cols, 8);
+    for (const bool transposed : {false, true}) {
+      std::vector<float> got(x.size()), expected(x.size());
+      cuda->download(cuda->hadamard(cuda->upload(x, rows, cols), size, transposed), got);
+      cpu->download(cpu->hadamard(cpu->upload(x, rows, cols), size, transposed), expected);
+      CAPTURE(size);
+      CAPTURE(transposed);
+      CHECK(different_bits(got, expected) == 0);
+    }
+  }
+}
+
 // ---- Memory
 
 TEST_CASE("tensors on CUDA come from the pool once it has seen their shapes") {

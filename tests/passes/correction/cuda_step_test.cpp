@@ -26,9 +26,11 @@ struct Start {
   std::vector<float> input;
   std::vector<float> target;
 
-  explicit Start(const std::string& scheme) : context(context_for(scheme)) {
+  Start(const std::string& scheme, bool rotated) : context(context_for(scheme)) {
     context.calibration_windows = make_windows(4, 12);
-    REQUIRE(run_passes({"assign-schemes", "balance-bits"}, module, context).ok());
+    std::vector<std::string> passes = {"assign-schemes", "balance-bits"};
+    if (rotated) passes.push_back("rotate");
+    REQUIRE(run_passes(passes, module, context).ok());
     REQUIRE(dynamic_cast<BlockPass&>(*create_calibrate()).run(module, block(), context).ok());
     sites = *find_scale_sites(module, block(), context.input_statistics, 0.5);
     const Stream& stream = context.float_stream;
@@ -85,9 +87,15 @@ double norm(std::span<const float> values) {
 }  // namespace
 
 TEST_CASE("one step from the same state has the same losses and gradients on CPU and CUDA") {
-  for (const char* scheme : {"w4a8-kv8-q8", "w2ba16", "w8a8-g32-sym", "w4a4-kv4-q4"}) {
-    CAPTURE(std::string(scheme));
-    Start start(scheme);
+  struct Case {
+    std::string scheme;
+    bool rotated = false;
+  };
+  for (const auto& [scheme, rotated] : {Case{"w4a8-kv8-q8"}, Case{"w2ba16"}, Case{"w8a8-g32-sym"},
+                                        Case{"w4a4-kv4-q4"}, Case{"w4a4-kv4-q4", true}}) {
+    CAPTURE(scheme);
+    CAPTURE(rotated);
+    Start start(scheme, rotated);
     const Step cpu = first_step(*compute::create_cpu_tensor_device(), start);
     const Step cuda = first_step(**compute::create_cuda_tensor_device(), start);
     CHECK(cuda.loss == doctest::Approx(cpu.loss).epsilon(1e-4));
