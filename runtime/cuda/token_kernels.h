@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "compute/device.h"
+#include "runtime/cuda/tokens/hadamard_plan.h"
 #include "runtime/cuda/views.h"
 #include "support/status.h"
 
@@ -49,6 +50,11 @@ Status silu_mul(const ConstRows& gate, const ConstRows& up, const Rows& y, cudaS
 Status silu_mul_quantize(const ConstRows& gate, const ConstRows& up, const TokenTiles& tokens,
                          cudaStream_t stream);
 Status add(const ConstRows& a, const ConstRows& b, const Rows& y, cudaStream_t stream);
+// y = each matrix.size() neighbours of a row times the Hadamard matrix over its root
+// (docs/rotation.md), with the bits of compute::Device::hadamard. y may be x, or share nothing with
+// it. Unsupported beyond kMaxHadamardSize.
+Status hadamard(const ConstRows& x, const HadamardMatrix& matrix, const Rows& y,
+                cudaStream_t stream);
 // Splits x into float16 pairs (views.h, HalfTokens).
 Status split_halves(const ConstRows& x, const HalfTokens& tokens, cudaStream_t stream);
 

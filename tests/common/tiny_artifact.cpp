@@ -54,7 +54,12 @@ std::string tiny_artifact(const std::string& scheme) {
     tools::CompileOptions options;
     options.model_dir = tiny_llama_dir();
     options.output = path;
+    constexpr std::string_view kRotate = "+rotate";
     options.scheme = scheme;
+    if (scheme.ends_with(kRotate)) {
+      options.scheme = scheme.substr(0, scheme.size() - kRotate.size());
+      options.rotation = "hadamard";
+    }
     const Result<tools::CompileResult> result = tools::compile(options);
     REQUIRE_MESSAGE(result.ok(), result.status().to_string());
   }

@@ -27,6 +27,11 @@ Status check_attention(const AttentionLayer& layer) {
     return unsupported("cuda attention: expected an even head size up to {}, got {}", kMaxHeadDim,
                        layer.head_dim);
   }
+  const bool transformed = layer.query_transform != 0.0f || layer.key_transform != 0.0f;
+  if (transformed && (layer.head_dim & (layer.head_dim - 1)) != 0) {
+    return invalid_argument("cuda attention: heads of {} elements are not transformed here",
+                            layer.head_dim);
+  }
   if (!is_width(layer.query_bits) || !is_width(layer.kv_bits)) {
     return invalid_argument("cuda attention: expected widths 2..8 or 16, got q{} and kv{}",
                             layer.query_bits, layer.kv_bits);

@@ -16,6 +16,10 @@ struct AttentionLayer {
   // Inverse frequencies [head_dim / 2] on the device; null = not rotated here.
   const float* query_frequencies = nullptr;
   const float* key_frequencies = nullptr;
+  // 1 / sqrt(head_dim) where heads are multiplied by the Hadamard matrix of that size, a power of
+  // two, behind the rotation and ahead of their quantization (docs/rotation.md); 0 = they are not.
+  float query_transform = 0.0f;
+  float key_transform = 0.0f;
 };
 
 // A sequence of a batch, in device memory (one array serves all layers).
@@ -25,7 +29,7 @@ struct SequenceState {
   int64_t position = 0;  // of the token at hand
 };
 
-// Rows of q [heads * D], k and v [kv_heads * D], before rotation.
+// Rows of q [heads * D], k and v [kv_heads * D], before rotation and transform.
 struct AttentionInput {
   const float* q = nullptr;
   const float* k = nullptr;

@@ -40,7 +40,8 @@ struct DecodeShared {
   uint16_t stage[kDecodeWarps][kPadded];
 };
 
-// A rotated head of the queries as A operand, in rows `row` and `row` + 8 of `queries`.
+// A rotated and transformed head of the queries as A operand, in rows `row` and `row` + 8 of
+// `queries`.
 template <int kPadded, int kStored>
 __device__ __forceinline__ void prepare_query(const AttentionLayer& layer, HeadRow<kPadded / 64> q,
                                               int row, int lane,
@@ -79,8 +80,8 @@ __device__ __forceinline__ void prepare_query(const AttentionLayer& layer, HeadR
   });
 }
 
-// The new key (which = 0, rotated) or value (1): to the cache if `write`, and to shared memory for
-// this block.
+// The new key (which = 0, rotated and transformed) or value (1): to the cache if `write`, and to
+// shared memory for this block.
 template <int kPadded, int kStored>
 __device__ __forceinline__ void prepare_token(const AttentionLayer& layer,
                                               const HeadRow<kPadded / 64>& row, int which,

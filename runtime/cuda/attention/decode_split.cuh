@@ -99,6 +99,10 @@ __global__ void __launch_bounds__(32 * kDecodeWarps, kDecodeBlocks<kPadded>)
       rotate_head(row, shared.rotations[1], half, lane);
     if (task >= 2 && layer.query_frequencies != nullptr)
       rotate_head(row, shared.rotations[0], half, lane);
+    const float transform = task >= 2   ? layer.query_transform
+                            : task == 0 ? layer.key_transform
+                                        : 0.0f;
+    if (transform != 0.0f) transform_head(row, transform, half, lane);
     if (task < 2) {
       const CacheRows rows = {task == 0 ? cache.keys.rows : cache.values.rows,
                               task == 0 ? cache.keys.params : cache.values.params};

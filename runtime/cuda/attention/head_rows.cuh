@@ -1,4 +1,4 @@
-// One head of one token in the registers of a warp: rotation and quantization.
+// One head of one token in the registers of a warp: rotation, transform and quantization.
 #pragma once
 
 #include "runtime/cuda/attention/cache_layout.h"
@@ -57,6 +57,46 @@ __device__ __forceinline__ void rotate_head(HeadRow<kPairs>& row,
   for (int i = 0; i < kPairs; ++i) {
     const Rotation r = rotation(position, frequencies.of[i]);
     rotate_pair(r, row.low[i], row.high[i]);
+  }
+}
+
+// The head, of a power of two of elements, times the Hadamard matrix of that size, times `scale`.
+// Additions and their order are those of compute::Device::hadamard: elements at distances 1..16 lie
+// in other lanes, at distances below D/2 in other pairs of the lane, at D/2 in the pair itself.
+template <int kPairs>
+__device__ __forceinline__ void transform_head(HeadRow<kPairs>& row, float scale, int half,
+                                               int lane) {
+  using namespace compute::cuda;
+#pragma unroll
+  for (int distance = 1; distance < 32; distance *= 2) {
+    if (distance >= half) break;
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) {
+      const float low = __shfl_xor_sync(kAllLanes, row.low[i], distance);
+      const float high = __shfl_xor_sync(kAllLanes, row.high[i], distance);
+      const bool upper = (lane & distance) != 0;
+      row.low[i] = add_rn(low, upper ? -row.low[i] : row.low[i]);
+      row.high[i] = add_rn(high, upper ? -row.high[i] : row.high[i]);
+    }
+  }
+#pragma unroll
+  for (int distance = 1; distance < kPairs; distance *= 2) {
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) {
+      if ((i & distance) != 0) continue;
+      const HeadRow<kPairs> before = row;
+      row.low[i] = add_rn(before.low[i], before.low[i + distance]);
+      row.low[i + distance] = subtract_rn(before.low[i], before.low[i + distance]);
+      row.high[i] = add_rn(before.high[i], before.high[i + distance]);
+      row.high[i + distance] = subtract_rn(before.high[i], before.high[i + distance]);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kPairs; ++i) {
+    const float low = row.low[i];
+    const float high = row.high[i];
+    row.low[i] = multiply_rn(add_rn(low, high), scale);
+    row.high[i] = multiply_rn(subtract_rn(low, high), scale);
   }
 }
 

@@ -52,6 +52,8 @@ __global__ void __launch_bounds__(32 * kPrepareWarps) prefill_prepare(const Prep
                                    : is_value ? nullptr
                                               : layer.key_frequencies;
   rotate_head(x, load_frequencies<kPairs>(frequencies, half, lane), position);
+  const float transform = is_query ? layer.query_transform : is_value ? 0.0f : layer.key_transform;
+  if (transform != 0.0f) transform_head(x, transform, half, lane);
 
   if (is_query) {
     float scale = 1.0f;

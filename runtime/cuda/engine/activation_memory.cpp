@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 #include "runtime/cuda/token_memory.h"
 
@@ -25,6 +26,9 @@ AttentionLayer attention_layer(const Program& program, const AttentionLaunch& la
   layer.kv_bits = attention.kv_bits;
   layer.query_frequencies = weights.query_frequencies;
   layer.key_frequencies = weights.key_frequencies;
+  const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(layer.head_dim)));
+  if (launch.query_transform != kNone) layer.query_transform = scale;
+  if (launch.key_transform != kNone) layer.key_transform = scale;
   return layer;
 }
 

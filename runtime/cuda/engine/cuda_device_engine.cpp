@@ -36,6 +36,13 @@ Status CudaDeviceEngine::check_launches() const {
   for (const Launch& launch : list_.launches) {
     if (const auto* attention = std::get_if<AttentionLaunch>(&launch.operation)) {
       note(launch, check_attention(attention_layer(program_, *attention, {})));
+    } else if (const auto* turn = std::get_if<HadamardLaunch>(&launch.operation)) {
+      const Program::Step& step = program_.steps[static_cast<size_t>(turn->step)];
+      const int64_t size = std::get<Program::Hadamard>(step.operation).size;
+      if (size > kMaxHadamardSize) {
+        note(launch, unsupported("a Hadamard transform of {} columns; the longest is {}", size,
+                                 kMaxHadamardSize));
+      }
     } else if (const auto* linear = std::get_if<QuantizedLinearLaunch>(&launch.operation)) {
       const Result<TilesPlan> plan = plan_tiles(weight_parts(program_, *linear), linear->gated);
       note(launch, plan.status());

@@ -65,6 +65,7 @@ class WeightUpload {
     filling_ = true;
     next_ = 0;
     matrices_.clear();
+    transforms_.clear();
     ABQ_RETURN_IF_ERROR(visit_launches());
     ABQ_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream_), "upload of weights");
     return std::move(weights_);
@@ -163,6 +164,24 @@ class WeightUpload {
     return add_vector(operation<Program::Rope>(launch.step).frequencies,
                       filling_ ? &weights().vector : nullptr);
   }
+  // The signs of a size are stored once for all its launches.
+  Status add(const HadamardLaunch& launch) {
+    const int64_t size = operation<Program::Hadamard>(launch.step).size;
+    const compute::HadamardFactors& factors = compute::hadamard_factors(size);
+    const auto [found, is_new] = transforms_.try_emplace(size);
+    if (is_new) {
+      HadamardMatrix& matrix = found->second;
+      matrix.order = static_cast<int>(factors.order);
+      matrix.length = static_cast<int>(factors.length);
+      matrix.scale = factors.scale();
+      if (factors.order > 1) {
+        ABQ_RETURN_IF_ERROR(
+            add_vector(hadamard_signs(factors), filling_ ? &matrix.signs : nullptr));
+      }
+    }
+    if (filling_) weights().hadamard = found->second;
+    return {};
+  }
   Status add(const AttentionLaunch& launch) {
     if (launch.query_rope != kNone) {
       ABQ_RETURN_IF_ERROR(add_vector(operation<Program::Rope>(launch.query_rope).frequencies,
@@ -196,6 +215,7 @@ class WeightUpload {
   cudaStream_t stream_;
   DeviceWeights weights_;
   std::map<const void*, compute::FloatMatrix> matrices_;
+  std::map<int64_t, HadamardMatrix> transforms_;  // by size
   bool filling_ = false;
   int64_t next_ = 0;
   size_t launch_ = 0;

@@ -8,6 +8,7 @@
 #include "runtime/cuda/device_array.h"
 #include "runtime/cuda/engine/launch_list.h"
 #include "runtime/cuda/linear_kernels.h"
+#include "runtime/cuda/tokens/hadamard_plan.h"
 
 namespace abq::runtime::cuda {
 
@@ -18,6 +19,7 @@ struct LaunchWeights {
   const float* vector = nullptr;             // NormLaunch: weight; RotaryLaunch: frequencies
   const float* query_frequencies = nullptr;  // AttentionLaunch
   const float* key_frequencies = nullptr;
+  HadamardMatrix hadamard;  // HadamardLaunch
 };
 
 // The weights of a launch's parts, in the order of its rows.

@@ -79,18 +79,49 @@ Status LaunchBuilder::add(int i, const Program::Add&) {
   return {};
 }
 
-Status LaunchBuilder::add(int i, const Program::Rope&) {
-  // Attention rotates its own queries and keys: only the place of the input is passed on.
+bool LaunchBuilder::join_attention(Buffer output, int64_t head_dim, const Turns& turns) {
+  const int reader = only_consumer<Program::Attention>(output);
+  if (reader == kNone) return false;
+  const auto& inputs = step(reader).inputs;
+  const bool turns_one = (output == inputs[0]) != (output == inputs[1]);
+  if (!turns_one || output == inputs[2] ||
+      head_dim != as<Program::Attention>(reader)->shape.head_dim)
+    return false;
+  turns_[{reader, output == inputs[0] ? 0 : 1}] = turns;
+  for (const int turned : {turns.rope, turns.transform}) {
+    if (turned != kNone) done_[static_cast<size_t>(turned)] = true;
+  }
+  return true;
+}
+
+Result<Place> LaunchBuilder::attention_input(int i, size_t input, Turns* turns) {
+  const auto found = turns_.find({i, input});
+  if (found != turns_.end()) *turns = found->second;
+  const int first = turns->rope != kNone ? turns->rope : turns->transform;
+  return read_float(first == kNone ? step(i).inputs[input] : step(first).inputs[0]);
+}
+
+Status LaunchBuilder::add(int i, const Program::Hadamard& transform) {
   const Buffer output = step(i).output;
-  if (const int reader = only_consumer<Program::Attention>(output); reader != kNone) {
-    const auto& inputs = step(reader).inputs;
-    const bool rotates = (output == inputs[0]) != (output == inputs[1]);
-    if (rotates && output != inputs[2] &&
-        as<Program::Rope>(i)->head_dim == as<Program::Attention>(reader)->shape.head_dim) {
-      (output == inputs[0] ? query_ropes_ : key_ropes_)[reader] = i;
-      done_[static_cast<size_t>(i)] = true;
+  const bool power_of_two = (transform.size & (transform.size - 1)) == 0;
+  if (power_of_two && join_attention(output, transform.size, {kNone, i})) return {};
+  HadamardLaunch launch;
+  launch.step = i;
+  ABQ_ASSIGN_OR_RETURN(launch.x, read_float(step(i).inputs[0]));
+  launch.y = new_float(output);
+  push({i}, launch);
+  return {};
+}
+
+Status LaunchBuilder::add(int i, const Program::Rope& rope) {
+  // Attention turns its own queries and keys: only the place of the input is passed on.
+  const Buffer output = step(i).output;
+  if (join_attention(output, rope.head_dim, {i, kNone})) return {};
+  if (const int next = only_consumer<Program::Hadamard>(output); next != kNone) {
+    const int64_t size = as<Program::Hadamard>(next)->size;
+    const bool power_of_two = (size & (size - 1)) == 0;
+    if (power_of_two && size == rope.head_dim && join_attention(step(next).output, size, {i, next}))
       return {};
-    }
   }
   RotaryLaunch launch;
   launch.step = i;
@@ -103,14 +134,19 @@ Status LaunchBuilder::add(int i, const Program::Rope&) {
 Status LaunchBuilder::add(int i, const Program::Attention&) {
   AttentionLaunch launch;
   launch.step = i;
-  ABQ_ASSIGN_OR_RETURN(launch.q, attention_input(i, 0, query_ropes_, &launch.query_rope));
-  ABQ_ASSIGN_OR_RETURN(launch.k, attention_input(i, 1, key_ropes_, &launch.key_rope));
+  Turns queries, keys;
+  ABQ_ASSIGN_OR_RETURN(launch.q, attention_input(i, 0, &queries));
+  ABQ_ASSIGN_OR_RETURN(launch.k, attention_input(i, 1, &keys));
+  launch.query_rope = queries.rope;
+  launch.key_rope = keys.rope;
+  launch.query_transform = queries.transform;
+  launch.key_transform = keys.transform;
   ABQ_ASSIGN_OR_RETURN(launch.v, read_float(step(i).inputs[2]));
   const Buffer output = step(i).output;
   launch.y = new_float(output);
   std::vector<int> steps = {i};
-  for (const int rope : {launch.query_rope, launch.key_rope}) {
-    if (rope != kNone) steps.push_back(rope);
+  for (const int turned : {queries.rope, queries.transform, keys.rope, keys.transform}) {
+    if (turned != kNone) steps.push_back(turned);
   }
   const int quantize = quantization_of(output);
   if (quantize == kNone) {

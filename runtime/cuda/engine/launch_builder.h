@@ -96,19 +96,18 @@ class LaunchBuilder {
 
   Status add(int i, const Program::Rope&);
 
-  Status add(int, const Program::Hadamard& transform) {
-    return unsupported(
-        "the Hadamard transform of {} columns has no kernel on CUDA yet; use --device cpu, or "
-        "compile without the online transforms of the rotation",
-        transform.size);
-  }
+  Status add(int i, const Program::Hadamard&);
 
-  // What attention step `i` reads as input `input`: that of the rope that it takes over.
-  Result<Place> attention_input(int i, size_t input, const std::map<int, int>& ropes, int* rope) {
-    const auto found = ropes.find(i);
-    *rope = found == ropes.end() ? kNone : found->second;
-    return read_float(*rope == kNone ? step(i).inputs[input] : step(*rope).inputs[0]);
-  }
+  // What attention does to its queries or keys before it quantizes them: steps, or kNone.
+  struct Turns {
+    int rope = kNone;
+    int transform = kNone;
+  };
+  // Hands over `turns` of heads of `head_dim`, the last of which writes `output`, to the attention
+  // that alone reads it as queries or as keys. False when there is none that can take them.
+  bool join_attention(Buffer output, int64_t head_dim, const Turns& turns);
+  // What attention step `i` reads as input `input`: that of the first step that it takes over.
+  Result<Place> attention_input(int i, size_t input, Turns* turns);
 
   Status add(int i, const Program::Attention&);
 
@@ -159,12 +158,11 @@ class LaunchBuilder {
   const Program& program_;
   LaunchList list_;
   std::vector<bool> done_;
-  std::vector<std::vector<int>> consumers_;  // of each buffer, steps in order
-  std::vector<Place> places_;                // of each float buffer
-  std::vector<int> tokens_;                  // storage of each token buffer
-  std::vector<int> halves_;                  // storage of each float buffer that was split
-  std::map<int, int> query_ropes_;           // attention step -> rope step
-  std::map<int, int> key_ropes_;
+  std::vector<std::vector<int>> consumers_;        // of each buffer, steps in order
+  std::vector<Place> places_;                      // of each float buffer
+  std::vector<int> tokens_;                        // storage of each token buffer
+  std::vector<int> halves_;                        // storage of each float buffer that was split
+  std::map<std::pair<int, size_t>, Turns> turns_;  // of an attention step's input
 };
 
 }  // namespace abq::runtime::cuda

@@ -8,6 +8,7 @@
 //   silu_mul -> quantize_tokens            one launch
 //   bit_linear or linear -> add            residual in the epilogue
 //   rope -> attention                      rotated where attention writes its cache
+//   rope -> hadamard -> attention          and transformed there, heads of powers of two
 //   attention -> quantize_tokens           one launch when decoding
 // clang-format on
 #pragma once
@@ -93,10 +94,17 @@ struct RotaryLaunch {
   Place x;
   Place y;
 };
+struct HadamardLaunch {
+  int step = 0;
+  Place x;
+  Place y;
+};
 struct AttentionLaunch {
   int step = 0;
   int query_rope = kNone;  // rope steps that are done here
   int key_rope = kNone;
+  int query_transform = kNone;  // hadamard steps that are done here, behind the ropes
+  int key_transform = kNone;
   Place q;
   Place k;
   Place v;
@@ -106,7 +114,8 @@ struct AttentionLaunch {
 };
 using LaunchOperation =
     std::variant<EmbedLaunch, NormLaunch, QuantizeLaunch, SiluMulLaunch, AddLaunch, SplitLaunch,
-                 QuantizedLinearLaunch, FloatLinearLaunch, RotaryLaunch, AttentionLaunch>;
+                 QuantizedLinearLaunch, FloatLinearLaunch, RotaryLaunch, HadamardLaunch,
+                 AttentionLaunch>;
 
 struct Launch {
   std::string name;        // of its first step

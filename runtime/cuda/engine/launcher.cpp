@@ -120,6 +120,11 @@ Status Launcher::launch(const Run& run, const RotaryLaunch& launch) {
               run.shape.decode, x.m, y.data, y.stride, run.stream);
 }
 
+Status Launcher::launch(const Run& run, const HadamardLaunch& launch) {
+  return hadamard(rows(run, launch.x), weights_[static_cast<size_t>(run.index)].hadamard,
+                  rows(run, launch.y), run.stream);
+}
+
 Status Launcher::launch(const Run& run, const AttentionLaunch& launch) {
   const size_t index = static_cast<size_t>(run.index);
   const AttentionLayer layer = attention_layer(program_, launch, weights_[index]);
@@ -161,6 +166,7 @@ std::string Launcher::kernel_name(size_t launch, int64_t m) const {
     }
     std::string operator()(const FloatLinearLaunch&) const { return "cuda.float_linear"; }
     std::string operator()(const RotaryLaunch&) const { return "cuda.rope"; }
+    std::string operator()(const HadamardLaunch&) const { return "cuda.hadamard"; }
     std::string operator()(const AttentionLaunch&) const {
       return m == 1 ? "cuda.attention_decode" : "cuda.attention_prefill";
     }

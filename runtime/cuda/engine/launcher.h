@@ -36,6 +36,7 @@ class Launcher {
   Status launch(const Run& run, const QuantizedLinearLaunch& launch);
   Status launch(const Run& run, const FloatLinearLaunch& launch);
   Status launch(const Run& run, const RotaryLaunch& launch);
+  Status launch(const Run& run, const HadamardLaunch& launch);
   Status launch(const Run& run, const AttentionLaunch& launch);
   Rows rows(const Run& run, const Place& place) const;
 

@@ -116,6 +116,25 @@ Status add(const ConstRows& a, const ConstRows& b, const Rows& y, cudaStream_t s
   return {};
 }
 
+Status hadamard(const ConstRows& x, const HadamardMatrix& matrix, const Rows& y,
+                cudaStream_t stream) {
+  ABQ_RETURN_IF_ERROR(check_shape("hadamard", x.m, x.columns, y));
+  if (matrix.size() < 2 || x.columns % matrix.size() != 0) {
+    return internal_error("cuda: hadamard of {} in rows of {} columns", matrix.size(), x.columns);
+  }
+  if (matrix.size() > kMaxHadamardSize) {
+    return unsupported("cuda: hadamard of {} columns; the longest is {}", matrix.size(),
+                       kMaxHadamardSize);
+  }
+  if (x.m == 0) return {};
+  const bool vector = x.columns % 4 == 0 && vector_rows(x) && vector_rows(y);
+  const HadamardPlan plan = plan_hadamard(matrix, x.m, x.columns, x.data == y.data);
+  ABQ_RETURN_IF_CUDA_ERROR(
+      launch_hadamard(rows_in(x), matrix, rows_out(y), x.m, x.columns, vector, plan, stream),
+      "hadamard of {} in {} x {}", matrix.size(), x.m, x.columns);
+  return {};
+}
+
 Status split_halves(const ConstRows& x, const HalfTokens& tokens, cudaStream_t stream) {
   ABQ_RETURN_IF_ERROR(check_shape("split_halves", tokens.m, tokens.k, x));
   if (x.m == 0) return {};

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "runtime/cuda/tokens/hadamard_plan.h"
 #include "runtime/cuda/tokens/token_plan.h"
 #include "runtime/cuda/views.h"
 
@@ -47,6 +48,9 @@ cudaError_t launch_silu_mul(RowsIn gate, RowsIn up, RowsOut y, int m, int column
                             cudaStream_t stream);
 cudaError_t launch_add(RowsIn a, RowsIn b, RowsOut y, int m, int columns, bool vector,
                        cudaStream_t stream);
+// Each matrix.size() neighbours transformed; `plan` is plan_hadamard()'s, or one to be timed.
+cudaError_t launch_hadamard(RowsIn x, const HadamardMatrix& matrix, RowsOut y, int m, int columns,
+                            bool vector, const HadamardPlan& plan, cudaStream_t stream);
 cudaError_t launch_argmax(RowsIn x, int32_t* best, int m, int columns, bool vector,
                           cudaStream_t stream);
 

@@ -42,6 +42,11 @@ class AttentionRun {
       layer_.query_frequencies = device_frequencies_.data();
       layer_.key_frequencies = device_frequencies_.data();
     }
+    if (test.transformed) {
+      layer_.query_transform =
+          static_cast<float>(1.0 / std::sqrt(static_cast<double>(test.head_dim)));
+      layer_.key_transform = layer_.query_transform;
+    }
     columns_ = static_cast<int64_t>(test.heads) * test.head_dim;
     kv_columns_ = static_cast<int64_t>(test.kv_heads) * test.head_dim;
     // A layer lies ahead of this one in the cache; a piece of another behind it.
@@ -82,6 +87,10 @@ class AttentionRun {
       if (test_.rotated) {
         rotate_rows(s.rotated.q, static_cast<int>(columns_), test_.head_dim, frequencies_);
         rotate_rows(s.rotated.k, static_cast<int>(kv_columns_), test_.head_dim, frequencies_);
+      }
+      if (test_.transformed) {
+        transform_rows(s.rotated.q, test_.head_dim);
+        transform_rows(s.rotated.k, test_.head_dim);
       }
       s.reference = reference_attention(layer_, s.rotated);
       s.capacity = (tokens + kCacheGranularity - 1) / kCacheGranularity * kCacheGranularity +
@@ -420,8 +429,9 @@ class AttentionRun {
 }  // namespace
 
 std::string AttentionCase::name() const {
-  std::string words = fmt::format("heads {}/{} of {}, window {}, q{} kv{} a{}, prompts", heads,
-                                  kv_heads, head_dim, window, query_bits, kv_bits, token_bits);
+  std::string words = fmt::format("heads {}/{} of {}{}, window {}, q{} kv{} a{}, prompts", heads,
+                                  kv_heads, head_dim, transformed ? " transformed" : "", window,
+                                  query_bits, kv_bits, token_bits);
   for (const std::vector<int>& prompt : prompts) {
     words += " (";
     for (const int chunk : prompt)

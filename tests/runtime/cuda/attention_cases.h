@@ -28,6 +28,7 @@ struct AttentionCase {
   int query_bits = 16;
   int kv_bits = 16;
   bool rotated = true;
+  bool transformed = false;  // heads by a Hadamard matrix, behind the rotation
   // One sequence per entry: the prompt's chunks in order, each one call of prefill_attention().
   std::vector<std::vector<int>> prompts;
   int decoded = 0;  // tokens that all sequences then decode as a batch

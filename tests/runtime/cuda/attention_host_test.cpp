@@ -157,6 +157,32 @@ TEST_CASE("kernels run on the host agree with the reference: head sizes") {
   }
 }
 
+TEST_CASE("kernels run on the host transform heads behind the rotation with the CPU's bits") {
+  for (const int head_dim : {2, 16, 32, 64, 128, 256}) {
+    for (const int kv_bits : {16, 4}) {
+      AttentionCase test = host_case();
+      test.heads = 2;
+      test.kv_heads = 1;
+      test.head_dim = head_dim;
+      test.kv_bits = kv_bits;
+      test.query_bits = kv_bits;
+      test.transformed = true;
+      test.rotated = head_dim != 16;
+      test.prompts = {{33, 5}};
+      test.decoded = 2;
+      test.seed = static_cast<uint64_t>(head_dim + kv_bits);
+      check_attention(test);
+    }
+  }
+}
+
+TEST_CASE("transformed heads of other sizes than powers of two are refused") {
+  AttentionLayer layer{.heads = 1, .kv_heads = 1, .head_dim = 96};
+  CHECK(check_attention(layer).ok());
+  layer.key_transform = 1.0f;
+  CHECK(check_attention(layer).code() == StatusCode::kInvalidArgument);
+}
+
 TEST_CASE("kernels run on the host agree with the reference: windows, parts and many query heads") {
   AttentionCase test = host_case();
   test.heads = 11;

@@ -51,6 +51,24 @@ void rotate_rows(std::vector<float>& rows, int columns, int head_dim,
   });
 }
 
+void transform_rows(std::vector<float>& rows, int head_dim) {
+  const auto size = static_cast<size_t>(head_dim);
+  const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+  for (size_t head = 0; head < rows.size(); head += size) {
+    for (size_t h = 1; h < size; h *= 2) {
+      for (size_t i = 0; i < size; ++i) {
+        if ((i & h) != 0) continue;
+        const float a = rows[head + i];
+        const float b = rows[head + i + h];
+        rows[head + i] = a + b;
+        rows[head + i + h] = a - b;
+      }
+    }
+    for (size_t i = 0; i < size; ++i)
+      rows[head + i] *= scale;
+  }
+}
+
 // The tolerance of an output: errors of its probabilities times the values they multiply.
 //   prefill  probabilities round to float16 (2^-11), and unless quantized so do queries: a score's
 //            error is 2^-11 sum |q k| / sqrt(D), which is a probability's relative error, once in

@@ -21,6 +21,10 @@ std::vector<float> inverse_frequencies(int head_dim);
 void rotate_rows(std::vector<float>& rows, int columns, int head_dim,
                  const std::vector<float>& frequencies);
 
+// Multiplies heads, of a power of two of elements, by the Hadamard matrix over its root, with the
+// additions of docs/rotation.md in their order.
+void transform_rows(std::vector<float>& rows, int head_dim);
+
 struct ReferenceOutput {
   std::vector<double> y;          // [tokens, heads * D]
   std::vector<double> tolerance;  // for outputs of prefill_attention()

@@ -66,6 +66,25 @@ TEST_CASE("every head size and number of heads agrees with the reference") {
   }
 }
 
+TEST_CASE("heads are transformed behind the rotation with the CPU's bits") {
+  for (const int head_dim : {16, 32, 64, 128, 256}) {
+    for (const int kv_bits : {16, 8, 4, 2}) {
+      AttentionCase test;
+      test.heads = 4;
+      test.kv_heads = 2;
+      test.head_dim = head_dim;
+      test.kv_bits = kv_bits;
+      test.query_bits = kv_bits == 8 ? 16 : kv_bits;
+      test.transformed = true;
+      test.rotated = head_dim != 16;
+      test.prompts = {{64}, {1, 65}};
+      test.decoded = 3;
+      test.seed = static_cast<uint64_t>(7 * head_dim + kv_bits);
+      check_attention(test);
+    }
+  }
+}
+
 TEST_CASE("more query heads than a block holds agree with the reference") {
   for (const int heads : {11, 16, 71}) {
     AttentionCase test;

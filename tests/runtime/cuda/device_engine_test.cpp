@@ -60,10 +60,29 @@ float tolerance(const std::string& scheme) {
   return scheme.find("kv") == std::string::npos ? 5e-3f : 0.05f;
 }
 
-const char* const kSchemes[] = {
-    "w16a16",       "w4a16",      "w2ba16",    "w8a8-kv8-q8",  "w4a8-kv8",     "w2a8",
-    "w2ba8-kv8-q8", "w1a8",       "w1ba8",     "w3a8-g64-kv4", "w4a4-kv4-q4",  "w2a2-kv2-q2",
-    "w6a6-kv6-q6",  "w4a16-g128", "w2ba8-g32", "w5a7-sym",     "w4a16-kv4-q4", "w4a8-g128-sym"};
+const char* const kSchemes[] = {"w16a16",
+                                "w4a16",
+                                "w2ba16",
+                                "w8a8-kv8-q8",
+                                "w4a8-kv8",
+                                "w2a8",
+                                "w2ba8-kv8-q8",
+                                "w1a8",
+                                "w1ba8",
+                                "w3a8-g64-kv4",
+                                "w4a4-kv4-q4",
+                                "w2a2-kv2-q2",
+                                "w6a6-kv6-q6",
+                                "w4a16-g128",
+                                "w2ba8-g32",
+                                "w5a7-sym",
+                                "w4a16-kv4-q4",
+                                "w4a8-g128-sym",
+                                "w4a4-kv4-q4+rotate",
+                                "w8a8+rotate",
+                                "w8a8-kv8-q8+rotate",
+                                "w4a16-kv4-q4+rotate",
+                                "w16a16+rotate"};
 
 }  // namespace
 
@@ -96,7 +115,7 @@ TEST_CASE("decoding on CUDA, recorded and not, gives the CPU's logits") {
 
 TEST_CASE("a run gives the same bits as the run before") {
   const std::vector<int32_t> tokens = test::sample_tokens(70);
-  for (const char* scheme : {"w4a8-kv8", "w2ba16", "w16a16"}) {
+  for (const char* scheme : {"w4a8-kv8", "w2ba16", "w16a16", "w4a4-kv4-q4+rotate"}) {
     CAPTURE(std::string(scheme));
     const auto engine = cuda_engine(scheme);
     const auto a = new_session(*engine);
@@ -152,7 +171,8 @@ TEST_CASE("all logits of a prompt come in order") {
 
 TEST_CASE("a batch of sequences decodes as each does alone, at its own position") {
   const std::vector<int32_t> tokens = test::sample_tokens(60);
-  for (const std::string scheme : {"w16a16", "w4a16-kv4-q4", "w4a8-kv8", "w2ba8"}) {
+  for (const std::string scheme :
+       {"w16a16", "w4a16-kv4-q4", "w4a8-kv8", "w2ba8", "w8a8-kv8-q8+rotate"}) {
     CAPTURE(scheme);
     const auto engine = cuda_engine(scheme);
     for (const size_t batch : {1u, 3u, 9u}) {
@@ -311,6 +331,51 @@ TEST_CASE("what no kernel takes is refused before anything is uploaded, all step
   CHECK(words.find("even head size") != words.rfind("even head size"));
 }
 
+TEST_CASE("transforms that attention does not take run as kernels of their own") {
+  // Heads are transformed by halves: the same function, of queries and keys alike.
+  const auto plan = LoadedPlan::open(test::tiny_artifact("w4a16-kv8-q8+rotate"), Verify::kAll);
+  REQUIRE(plan.ok());
+  Program program = make_program(*plan);
+  for (Program::Step& step : program.steps) {
+    auto* const transform = std::get_if<Program::Hadamard>(&step.operation);
+    if (transform != nullptr && transform->size == 32) transform->size = 16;
+  }
+  const auto engine = create_cuda_device_engine(program);
+  REQUIRE_MESSAGE(engine.ok(), engine.status().to_string());
+  const auto fused = create_cuda_device_engine(make_program(*plan));
+  REQUIRE_MESSAGE(fused.ok(), fused.status().to_string());
+  const std::vector<int32_t> tokens = test::sample_tokens(40);
+  std::vector<std::vector<float>> logits;
+  for (DeviceEngine* const one : {engine->get(), fused->get()}) {
+    auto session = one->new_session({.capacity = 64});
+    REQUIRE_MESSAGE(session.ok(), session.status().to_string());
+    logits.emplace_back(static_cast<size_t>(program.vocab_size));
+    REQUIRE((*session)->run(std::span(tokens).first(37), 1, logits.back().data()).ok());
+    for (size_t i = 37; i < 40; ++i)
+      REQUIRE((*session)->run(std::span(tokens).subspan(i, 1), 1, logits.back().data()).ok());
+  }
+  CHECK(distance(logits[0], logits[1]) < tolerance("w4a16-kv8-q8"));
+  int kernels = 0;
+  for (size_t i = 0; i < program.steps.size(); ++i)
+    kernels += (*engine)->kernel_name(static_cast<int>(i), 1) == "cuda.hadamard" ? 1 : 0;
+  CHECK(kernels == 6);  // queries, keys and the down projection's input of two blocks
+}
+
+TEST_CASE("a transform longer than a kernel's memory is refused in words") {
+  const auto plan = LoadedPlan::open(test::tiny_artifact("w8a8+rotate"), Verify::kAll);
+  REQUIRE(plan.ok());
+  Program program = make_program(*plan);
+  for (Program::Step& step : program.steps) {
+    if (auto* transform = std::get_if<Program::Hadamard>(&step.operation)) transform->size = 65536;
+  }
+  const auto engine = create_cuda_device_engine(program);
+  REQUIRE_FALSE(engine.ok());
+  const std::string words = engine.status().to_string();
+  CAPTURE(words);
+  CHECK(words.find("a Hadamard transform of 65536 columns; the longest is 49152") !=
+        std::string::npos);
+}
+
 TEST_CASE("the golden prompt continues token by token, greedily on the device") {
   const auto text = read_text_file(test::tiny_llama_dir() + "/golden.json");
   REQUIRE(text.ok());
@@ -337,7 +402,8 @@ TEST_CASE("perplexities agree with the CPU's") {
     double tolerance;
   };
   for (const Case& c : {Case{"w16a16", 5e-4}, Case{"w2ba16", 2e-3}, Case{"w8a8-kv8-q8", 2e-3},
-                        Case{"w2ba8-kv8-q8", 2e-3}, Case{"w4a4-kv4-q4", 2e-2}}) {
+                        Case{"w2ba8-kv8-q8", 2e-3}, Case{"w4a4-kv4-q4", 2e-2},
+                        Case{"w8a8-kv8-q8+rotate", 2e-3}, Case{"w4a4-kv4-q4+rotate", 2e-2}}) {
     CAPTURE(std::string(c.scheme));
     const PerplexityOptions options = {.convention = {256}};
     const auto cpu = measure_perplexity(*test::tiny_engine(c.scheme), tokens, options);
@@ -349,7 +415,7 @@ TEST_CASE("perplexities agree with the CPU's") {
 }
 
 TEST_CASE("the artifact's own self-test passes on the device") {
-  for (const char* scheme : {"w16a16", "w4a8-kv8"}) {
+  for (const char* scheme : {"w16a16", "w4a8-kv8", "w4a4-kv4-q4+rotate"}) {
     const Status status = run_self_test(*cuda_engine(scheme));
     CHECK_MESSAGE(status.ok(), status.to_string());
   }

@@ -132,21 +132,88 @@ TEST_CASE("every storage of a real list is written before it is read, and memory
   CHECK(plan_memory(list.storages, sizes).bytes < sum / 2);
 }
 
-TEST_CASE("a program with an online transform is refused by the step's name and what to do") {
-  Program program = tiny_program("w4a8");
-  const auto gate = std::find_if(program.steps.begin(), program.steps.end(), [](const auto& step) {
-    return std::holds_alternative<Program::SiluMul>(step.operation);
-  });
-  REQUIRE(gate != program.steps.end());
-  Program::Step turned{"layers.0.turned", {gate->output}, 0, Program::Hadamard{64}};
-  turned.output = static_cast<uint32_t>(program.buffers.size());
-  program.buffers.push_back(program.buffers[gate->output]);
-  program.steps.insert(gate + 1, turned);
-  const Result<LaunchList> list = make_launch_list(program);
-  REQUIRE(!list.ok());
-  CHECK(list.status().code() == StatusCode::kUnsupported);
-  CHECK(list.status().message().find("layers.0.turned: the Hadamard transform of 64 columns has no "
-                                     "kernel on CUDA yet; use --device cpu") == 0);
+TEST_CASE("attention transforms its heads itself, and one launch a block is left of the rest") {
+  const Program program = tiny_program("w4a4-kv4-q4+rotate");
+  const LaunchList list = launches_of(program);
+  const auto blocks = static_cast<size_t>(layers(program));
+  const auto transforms = all<HadamardLaunch>(list);
+  REQUIRE(transforms.size() == blocks);
+  CHECK(
+      std::get<Program::Hadamard>(program.steps[static_cast<size_t>(transforms[0].step)].operation)
+          .size == 384);
+  CHECK(transforms[0].x.columns == 384);
+  CHECK(transforms[0].y.columns == 384);
+  CHECK(list.launches.size() == blocks * 10 + 3);
+  CHECK(all<RotaryLaunch>(list).empty());
+  for (const AttentionLaunch& attention : all<AttentionLaunch>(list)) {
+    CHECK(attention.query_rope != kNone);
+    CHECK(attention.key_rope != kNone);
+    for (const int transform : {attention.query_transform, attention.key_transform}) {
+      REQUIRE(transform != kNone);
+      CHECK(std::holds_alternative<Program::Hadamard>(
+          program.steps[static_cast<size_t>(transform)].operation));
+    }
+    CHECK(attention.query_transform != attention.key_transform);
+    // Still side by side, as the linear left them.
+    CHECK(attention.q.storage == attention.v.storage);
+  }
+  std::vector<int> count(program.steps.size(), 0);
+  for (const Launch& launch : list.launches) {
+    for (const int step : launch.steps)
+      ++count[static_cast<size_t>(step)];
+  }
+  CHECK(std::all_of(count.begin(), count.end(), [](int n) { return n == 1; }));
+}
+
+TEST_CASE("a down projection's transform lies between the gates and the codes of its tokens") {
+  for (const char* scheme : {"w8a8+rotate", "w4a16+rotate"}) {
+    CAPTURE(std::string(scheme));
+    const LaunchList list = launches_of(tiny_program(scheme));
+    const auto found =
+        std::find_if(list.launches.begin(), list.launches.end(), [](const Launch& launch) {
+          return std::holds_alternative<HadamardLaunch>(launch.operation);
+        });
+    REQUIRE(found != list.launches.end());
+    const auto& transform = std::get<HadamardLaunch>(found->operation);
+    const auto& gates = std::get<QuantizedLinearLaunch>((found - 1)->operation);
+    CHECK(gates.gated);
+    CHECK(gates.y.storage == transform.x.storage);
+    if (const auto* quantize = std::get_if<QuantizeLaunch>(&(found + 1)->operation)) {
+      CHECK(quantize->x.storage == transform.y.storage);
+      CHECK(quantize->in_decode);
+    } else {
+      const auto* split = std::get_if<SplitLaunch>(&(found + 1)->operation);
+      REQUIRE(split != nullptr);
+      CHECK(split->x.storage == transform.y.storage);
+    }
+  }
+}
+
+TEST_CASE("transforms that attention cannot take are launches of their own") {
+  struct Turn {
+    int64_t size;
+    bool fused;
+  };
+  for (const Turn& turn : {Turn{32, true}, Turn{16, false}, Turn{12, false}}) {
+    CAPTURE(turn.size);
+    Program program = tiny_program("w4a4-kv4-q4+rotate");
+    for (size_t i = 0; i + 1 < program.steps.size(); ++i) {
+      if (!std::holds_alternative<Program::Rope>(program.steps[i].operation)) continue;
+      for (Program::Step& step : program.steps) {
+        auto* const transform = std::get_if<Program::Hadamard>(&step.operation);
+        if (transform != nullptr && step.inputs[0] == program.steps[i].output)
+          transform->size = turn.size;
+      }
+    }
+    const LaunchList list = launches_of(program);
+    const auto blocks = static_cast<size_t>(layers(program));
+    CHECK(all<HadamardLaunch>(list).size() == (turn.fused ? blocks : 3 * blocks));
+    CHECK(all<RotaryLaunch>(list).size() == (turn.fused ? 0 : 2 * blocks));
+    for (const AttentionLaunch& attention : all<AttentionLaunch>(list)) {
+      CHECK((attention.query_transform != kNone) == turn.fused);
+      CHECK((attention.key_rope != kNone) == turn.fused);
+    }
+  }
 }
 
 }  // namespace abq::runtime::cuda
