@@ -2,8 +2,8 @@
 // and writes the block's outputs, the next block's float stream.
 //
 // The first block's input is the embedding of the calibration windows, unless the stream is already
-// there. Memory: two streams (windows * context * hidden floats each) and one window's
-// intermediates.
+// there. PassContext::float_windows limits how many windows it runs. Memory: two streams (windows *
+// context * hidden floats each) and one window's intermediates.
 #include <algorithm>
 
 #include "passes/autodiff/block_evaluator.h"
@@ -13,6 +13,20 @@
 
 namespace abq::passes {
 namespace {
+
+// The embeddings of all windows become the quantized stream, the first ones of it the float stream.
+Status keep_float_windows(PassContext& context) {
+  context.quantized_stream = std::move(context.float_stream);
+  const Stream& all = context.quantized_stream;
+  ABQ_ASSIGN_OR_RETURN(context.float_stream, Stream::create(context.float_windows, all.context(),
+                                                            all.hidden(), context.stream_options));
+  std::vector<float> values(static_cast<size_t>(all.context() * all.hidden()));
+  for (int64_t w = 0; w < context.float_windows; ++w) {
+    ABQ_RETURN_IF_ERROR(all.read(w, 1, values));
+    ABQ_RETURN_IF_ERROR(context.float_stream.write(w, 1, values));
+  }
+  return {};
+}
 
 Status embed_windows(const ir::Module& module, PassContext& context) {
   const ir::Interpreter interpreter(*context.device);
@@ -27,6 +41,8 @@ Status embed_windows(const ir::Module& module, PassContext& context) {
     }
     ABQ_RETURN_IF_ERROR(context.float_stream.write(w, 1, embedded.data));
   }
+  if (context.float_windows > 0 && context.float_windows < windows)
+    return keep_float_windows(context);
   return {};
 }
 
@@ -71,7 +87,8 @@ struct Calibrate : BlockPass {
       return invalid_argument("calibrate needs calibration text; give --calib FILE");
     if (context.float_stream.empty()) ABQ_RETURN_IF_ERROR(embed_windows(module, context));
     const Stream& input = context.float_stream;
-    context.report.calibration_tokens = input.windows() * input.context();
+    context.report.calibration_tokens =
+        std::max(input.windows(), context.quantized_stream.windows()) * input.context();
     ABQ_RETURN_IF_ERROR(keep_quality_inputs(context));
     ABQ_ASSIGN_OR_RETURN(
         context.float_outputs,

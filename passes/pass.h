@@ -57,10 +57,15 @@ struct PassContext {
   std::map<std::string, RoundedLayer> rounded_layers;
   std::vector<std::vector<int32_t>> calibration_windows;  // token ids; empty = not calibrated
   StreamOptions stream_options;
+  // Windows that the float blocks run on; 0 = all. A method that takes nothing but measurements
+  // from them (gptq) needs no more than kQualityWindows: `calibrate` then leaves the embeddings of
+  // all windows in the quantized stream.
+  int64_t float_windows = 0;
   Stream float_stream;      // input of the current block in the float model
   Stream float_outputs;     // its output there, by `calibrate`: the next block's float_stream
   Stream quantized_stream;  // the block's input behind quantized blocks, by `replay-quantized`;
                             // empty before that pass has run: the float stream
+                            // (but for float_windows)
   // The block's output behind quantized blocks and itself quantized, where a pass before
   // `replay-quantized` has made it on the way; empty: that pass makes it.
   Stream quantized_outputs;

@@ -46,10 +46,9 @@ std::string device_words(const compute::TensorDevice& device) {
 }
 
 // Streams that a method keeps at a time: inputs and outputs of a block, float and, behind quantized
-// blocks, quantized; gptq has windows that stand within a block besides.
+// blocks, quantized; gptq has windows that stand within a block instead of the float ones.
 int64_t streams_of(const quant::Recipe& recipe) {
-  if (recipe.method == "gptq") return 6;
-  return recipe.method == "abq" ? 4 : 2;
+  return recipe.method == "abq" || recipe.method == "gptq" ? 4 : 2;
 }
 
 // Where the hidden states of the calibration windows are kept. Half precision is an input like any
@@ -57,6 +56,7 @@ int64_t streams_of(const quant::Recipe& recipe) {
 void choose_streams(const CompileOptions& options, const ir::Module& module,
                     const std::string& folder, passes::PassContext& context) {
   const quant::CalibrationSettings& calibration = context.recipe.calibration;
+  if (context.recipe.method == "gptq") context.float_windows = passes::kQualityWindows;
   context.stream_options = stream_options(static_cast<int64_t>(options.memory_budget),
                                           {.streams = streams_of(context.recipe),
                                            .windows = std::ssize(context.calibration_windows),

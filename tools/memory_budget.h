@@ -9,8 +9,8 @@
 namespace abq::tools {
 
 // A stream holds windows x context x hidden values. Method abq keeps 4 of them at a time: inputs
-// and outputs of a block, float and quantized; gptq keeps 2 more of values within a block; the
-// other calibrated methods keep 2.
+// and outputs of a block, float and quantized; so does gptq, of inputs, outputs and 2 of values
+// within a block; the other calibrated methods keep 2.
 struct StreamNeeds {
   int64_t streams = 4;
   int64_t windows = 0;

@@ -155,6 +155,18 @@ TEST_CASE("gptq chooses the same codes where memory is too short to keep windows
   CHECK(all_bytes({}) == all_bytes(std::filesystem::temp_directory_path().string()));
 }
 
+TEST_CASE("gptq chooses the same codes when the float blocks run on a few windows") {
+  const auto all_bytes = [](int64_t float_windows) {
+    ir::Module module = make_test_model();
+    PassContext context = calibrated_context("w3a8-kv8-q8");
+    context.float_windows = float_windows;
+    REQUIRE(run_passes(kGptq, module, context).ok());
+    CHECK(context.report.calibration_tokens == 6 * 40);
+    return bytes_of(module);
+  };
+  CHECK(all_bytes(0) == all_bytes(2));
+}
+
 TEST_CASE("gptq leaves linears without codes alone, and takes an input at two widths twice") {
   ir::Module module = make_test_model();
   PassContext context = calibrated_context("w4a8");
