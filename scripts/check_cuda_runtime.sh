@@ -56,7 +56,7 @@ phase_ptx() {
 # racecheck watches every access to shared memory: it gets one test of each kind of kernel.
 race_tests() {
   case $1 in
-    tokens) echo 'tokens: rms_norm_quantize of NaN*,tokens: embed*' ;;
+    tokens) echo 'tokens: rms_norm_quantize of NaN*,tokens: embed*,tokens: hadamard behind*' ;;
     linear) echo 'stacked parts*' ;;
     half) echo 'cuda.half adds a residual*' ;;
     attention) echo 'windows agree with the reference' ;;

@@ -177,10 +177,52 @@ void time_linear(int n, int k) {
   }
 }
 
+// Of the transform with the plan that is chosen, and with others for the mixing by H_m.
+void time_hadamard(int m, int size) {
+  const Stream stream;
+  const compute::HadamardFactors& factors = compute::hadamard_factors(size);
+  HadamardMatrix matrix;
+  matrix.order = static_cast<int>(factors.order);
+  matrix.length = static_cast<int>(factors.length);
+  matrix.scale = factors.scale();
+  DeviceArray<float> signs;
+  if (factors.order > 1) {
+    signs = on_device(hadamard_signs(factors));
+    matrix.signs = signs.data();
+  }
+  const DeviceArray<float> x = poisoned<float>(int64_t{m} * size);
+  DeviceArray<float> y = poisoned<float>(int64_t{m} * size);
+  const HadamardPlan chosen = plan_hadamard(matrix, m, size, false);
+  std::vector<HadamardPlan> plans = {chosen};
+  if (matrix.order > 1 && matrix.length % 4 == 0) {
+    plans.push_back(chosen);
+    plans.back().columns = chosen.columns == 1 ? 4 : 1;
+  }
+  for (const int threads : {128, 256}) {
+    if (threads >= chosen.threads) continue;
+    plans.push_back(chosen);
+    plans.back().threads = threads;
+  }
+  for (const HadamardPlan& plan : plans) {
+    const double time = microseconds(stream, m > 64 ? 20 : 200, [&] {
+      require_ok(
+          launch_hadamard({x.data(), size}, matrix, {y.data(), size}, m, size, true, plan, stream));
+    });
+    std::printf(
+        "hadamard m %4d of %5d = %3d x %5d: %3d x %2d blocks of %3d, %d columns: %7.2f us\n", m,
+        size, matrix.order, matrix.length, plan.blocks, plan.slices, plan.threads, plan.columns,
+        time);
+  }
+}
+
 TEST_CASE("tokens: times of the kernels" * doctest::skip(!wanted())) {
   for (const int k : {4096, 11008}) {
     time_quantizers(1, k);
     time_quantizers(8, k);
+  }
+  for (const int size : {4096, 11008, 13824, 14336, 28672}) {
+    for (const int m : {1, 8, 512, 2048})
+      time_hadamard(m, size);
   }
   time_linear(32000, 4096);
   time_linear(4096, 4096);
