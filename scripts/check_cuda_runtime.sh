@@ -85,15 +85,19 @@ phase_models() {
 }
 
 phase_rows() {
-  local scheme device
-  for scheme in w16a16 w8a8-kv8-q8 w6a6-kv6-q6 w4a8-kv8-q8 w4a4-kv4-q4 w3a8-kv8-q8 w2ba8-kv8-q8 w2ba16 w4a16; do
-    "$abq" compile "$reference/models/wiki-llama-19m" -o "$work/row.abq" --scheme $scheme --force >"$work/row.out" 2>&1
+  local scheme device rotation
+  for scheme in w16a16 w8a8-kv8-q8 w6a6-kv6-q6 w4a8-kv8-q8 w4a4-kv4-q4 w3a8-kv8-q8 w2ba8-kv8-q8 w2ba16 w4a16 \
+    w8a8-kv8-q8+rotate w4a4-kv4-q4+rotate; do
+    rotation=()
+    [[ $scheme != *+rotate ]] || rotation=(--rotate)
+    "$abq" compile "$reference/models/wiki-llama-19m" -o "$work/row.abq" --scheme "${scheme%+rotate}" \
+      "${rotation[@]}" --force >"$work/row.out" 2>&1
     for device in cuda cpu; do
       "$abq" eval "$work/row.abq" --text "$reference/text/wikitext2-test.txt" --convention gptq-1024 \
         --device $device --windows "${ABQ_WINDOWS:-64}" >"$work/$device.txt" 2>&1
     done
     paste <(awk '$1 == "perplexity" {print $2}' "$work/cuda.txt") <(awk '$1 == "perplexity" {print $2}' "$work/cpu.txt") |
-      awk -v n=$scheme '{printf "%-16s cuda %s cpu %s  %+.3f %%\n", n, $1, $2, ($1 / $2 - 1) * 100}'
+      awk -v n=$scheme '{printf "%-18s cuda %s cpu %s  %+.3f %%\n", n, $1, $2, ($1 / $2 - 1) * 100}'
   done
 }
 
