@@ -46,17 +46,19 @@ class CudaSession : public Session {
     return {};
   }
 
-  Result<int32_t> run_greedy(std::span<const int32_t> tokens) override {
+  Result<int32_t> run_next(std::span<const int32_t> tokens, const TokenDraw& draw) override {
     ABQ_RETURN_IF_ERROR(check(tokens));
-    if (tokens.size() > 1) return Session::run_greedy(tokens);
-    int32_t best = 0;
+    if (tokens.size() > 1) return Session::run_next(tokens, draw);
+    int32_t next = 0;
+    DecodeResults results{.next = &next};
+    if (draw.temperature > 0) results.draws = {&draw, 1};
     DeviceSession* const session = device_.get();
-    ABQ_RETURN_IF_ERROR(engine_->device().decode({&session, 1}, tokens, nullptr, &best));
-    if (best < 0) {
+    ABQ_RETURN_IF_ERROR(engine_->device().decode({&session, 1}, tokens, results));
+    if (next < 0) {
       return internal_error(
           "a logit is NaN or infinite; the model's activations left the range of float32");
     }
-    return best;
+    return next;
   }
 
   void reset() override { device_->reset(); }
@@ -128,7 +130,7 @@ Status CudaEngine::decode(std::span<Session* const> sessions, std::span<const in
         session->check(tokens.subspan(i, 1)).with_context(fmt::format("session {}", i)));
     device_sessions.push_back(session->device());
   }
-  return device_->decode(device_sessions, tokens, logits.data, nullptr);
+  return device_->decode(device_sessions, tokens, {.logits = logits.data});
 }
 
 }  // namespace abq::runtime

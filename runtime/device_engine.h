@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "runtime/program.h"
+#include "runtime/token_draw.h"
 #include "support/status.h"
 
 namespace abq::runtime {
@@ -31,17 +32,24 @@ class DeviceSession {
   virtual int64_t memory_bytes() const = 0;  // of device memory
 };
 
+// What a decode step hands out, on the host; null pointers are not filled.
+struct DecodeResults {
+  float* logits = nullptr;  // [M, V]
+  // [M], the tokens that follow: drawn as `draws` says, or of the highest logits (the lowest ids of
+  // equals) where it is empty. -1 where a logit is NaN or infinite.
+  int32_t* next = nullptr;
+  std::span<const TokenDraw> draws;  // [M], or empty
+};
+
 // Outlives its sessions.
 class DeviceEngine {
  public:
   virtual ~DeviceEngine() = default;
   virtual Result<std::unique_ptr<DeviceSession>> new_session(
       const DeviceSessionOptions& options) = 0;
-  // One token for each of M sessions of this engine, each at its own position. Either of `logits`
-  // [M, V] and `best` [M] (the ids of the highest logits, the first of equals; -1 where a logit is
-  // NaN or infinite) may be null.
+  // One token for each of M sessions of this engine, each at its own position.
   virtual Status decode(std::span<DeviceSession* const> sessions, std::span<const int32_t> tokens,
-                        float* logits, int32_t* best) = 0;
+                        const DecodeResults& results) = 0;
   virtual std::string_view name() const = 0;         // "cuda-sm_90"
   virtual std::string_view description() const = 0;  // "NVIDIA H200, driver 13.0"
   virtual int64_t weight_bytes() const = 0;

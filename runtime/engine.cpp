@@ -5,6 +5,7 @@
 
 #include "runtime/cpu_engine.h"
 #include "runtime/cuda_engine.h"
+#include "runtime/sampler.h"
 #include "runtime/session_checks.h"
 #include "support/log.h"
 
@@ -51,10 +52,10 @@ Status Engine::check_batch(std::span<Session* const> sessions, std::span<const i
   return {};
 }
 
-Result<int32_t> Session::run_greedy(std::span<const int32_t> tokens) {
+Result<int32_t> Session::run_next(std::span<const int32_t> tokens, const TokenDraw& draw) {
   ABQ_ASSIGN_OR_RETURN(const std::vector<float> logits, run(tokens));
   ABQ_RETURN_IF_ERROR(check_logits(logits));
-  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  return draw_token(logits, draw);
 }
 
 }  // namespace abq::runtime

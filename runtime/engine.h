@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "runtime/plan.h"
+#include "runtime/token_draw.h"
 #include "support/matrix_view.h"
 #include "support/status.h"
 
@@ -40,9 +41,9 @@ class Session {
   // The same, calling `consume` with logits [m, V] of consecutive positions starting at `first`.
   using LogitsConsumer = std::function<void(int64_t first, MatrixView<const float> logits)>;
   virtual Status run_all(std::span<const int32_t> tokens, const LogitsConsumer& consume) = 0;
-  // Like run(), but returns only the id of the highest logit (the lowest id of equals). A device
-  // may choose it without handing out the logits; NaN is never chosen.
-  virtual Result<int32_t> run_greedy(std::span<const int32_t> tokens);
+  // Like run(), but returns only the token that `draw` finds in the logits (sampler.h). A device
+  // may draw without handing the logits out. Internal where a logit is NaN or infinite.
+  virtual Result<int32_t> run_next(std::span<const int32_t> tokens, const TokenDraw& draw);
   virtual void reset() = 0;
   virtual int64_t position() const = 0;
   virtual int64_t capacity() const = 0;

@@ -36,8 +36,6 @@ Result<GenerationStats> generate(Session& session, std::span<const int32_t> prom
   ABQ_ASSIGN_OR_RETURN(std::vector<float> logits, session.run(prompt));
   stats.prefill_seconds = seconds_since(prefill_start);
 
-  // The highest logit needs no logits on the host, which a device may take its time to bring.
-  const bool greedy = options.sampling.temperature == 0 && options.sampling.repetition_penalty == 1;
   Sampler sampler(options.sampling);
   std::vector<int32_t> history(prompt.begin(), prompt.end());
   const Clock::time_point decode_start = Clock::now();
@@ -55,12 +53,12 @@ Result<GenerationStats> generate(Session& session, std::span<const int32_t> prom
       break;
     }
     if (stats.new_tokens == options.max_new_tokens) break;
-    if (greedy) {
-      ABQ_ASSIGN_OR_RETURN(id, session.run_greedy({&id, 1}));
-    } else {
+    if (sampler.needs_logits()) {
       ABQ_ASSIGN_OR_RETURN(logits, session.run({&id, 1}));
       ABQ_RETURN_IF_ERROR(check_logits(logits));
       id = sampler.sample(logits, history);
+    } else {
+      ABQ_ASSIGN_OR_RETURN(id, session.run_next({&id, 1}, sampler.next_draw()));
     }
   }
   stats.decode_seconds = seconds_since(decode_start);

@@ -78,7 +78,7 @@ Status bench_artifact(const BenchOptions& options) {
     start = Clock::now();
     for (int64_t i = 0; i < new_tokens; ++i) {
       ABQ_RETURN_IF_ERROR(
-          session->run_greedy({&prompt[static_cast<size_t>(i % prompt_tokens)], 1}).status());
+          session->run_next({&prompt[static_cast<size_t>(i % prompt_tokens)], 1}, {}).status());
     }
     decode.push_back(seconds_since(start));
   }

@@ -197,7 +197,7 @@ Result<Measured> measure(const ModelShape& shape, const Variant& variant,
     std::vector<int32_t> ids(batch.size(), 1);
     const Clock::time_point start = Clock::now();
     for (int64_t i = 0; i < options.new_tokens; ++i)
-      ABQ_RETURN_IF_ERROR(engine->decode(batch, ids, nullptr, ids.data()));
+      ABQ_RETURN_IF_ERROR(engine->decode(batch, ids, {.next = ids.data()}));
     if (repeat > 0)
       decode.push_back(seconds_since(start) / static_cast<double>(options.new_tokens));
   }

@@ -1,7 +1,7 @@
 // Launchers of what works on rows of tokens: embedding, norms, quantization, elementwise, float
-// linears, argmax. Everything is enqueued on `stream`, captures into graphs, allocates nothing and
-// is deterministic. Float arithmetic follows docs/quantization.md: the codes of a token are those
-// of quant::quantize_tokens for the same float32 values, bit by bit.
+// linears, argmax, draws. Everything is enqueued on `stream`, captures into graphs, allocates
+// nothing and is deterministic. Float arithmetic follows docs/quantization.md: the codes of a token
+// are those of quant::quantize_tokens for the same float32 values, bit by bit.
 //
 // Matrices are float32 rows `stride` floats apart (stride >= columns).
 #pragma once
@@ -13,6 +13,7 @@
 #include "compute/device.h"
 #include "runtime/cuda/tokens/hadamard_plan.h"
 #include "runtime/cuda/views.h"
+#include "runtime/token_draw.h"
 #include "support/status.h"
 
 namespace abq::runtime::cuda {
@@ -85,5 +86,10 @@ class FloatLinear {
 // best[i] = index of the highest value of row i, the first of equals; -1 when a value of the row is
 // NaN or infinite.
 Status argmax(const ConstRows& x, int32_t* best, cudaStream_t stream);
+// ids[i] = a token drawn from the logits of row i as draws[i] says (on the device; values that
+// sampler.h's check accepts); -1 when a logit of the row is NaN or infinite. Probabilities are
+// whole 2^-40ths of the highest one's.
+Status draw_tokens(const ConstRows& logits, const TokenDraw* draws, int32_t* ids,
+                   cudaStream_t stream);
 
 }  // namespace abq::runtime::cuda

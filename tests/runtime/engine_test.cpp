@@ -97,7 +97,7 @@ TEST_CASE("the greedy token is the one with the highest logit") {
   const auto engine = test::tiny_engine("w16a16");
   const std::vector<int32_t> tokens = test::sample_tokens(9);
   const std::vector<float> logits = *(*engine->new_session({}))->run(tokens);
-  const auto best = (*engine->new_session({}))->run_greedy(tokens);
+  const auto best = (*engine->new_session({}))->run_next(tokens, {});
   REQUIRE(best.ok());
   CHECK(*best == std::max_element(logits.begin(), logits.end()) - logits.begin());
 }

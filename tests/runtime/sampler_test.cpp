@@ -2,8 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 
 namespace abq::runtime {
 
@@ -54,6 +56,54 @@ TEST_CASE("top-p keeps the smallest set that reaches the probability") {
   const std::vector<float> logits = {std::log(0.5f), std::log(0.3f), std::log(0.2f)};
   for (int i = 0; i < 200; ++i)
     CHECK(sampler.sample(logits, {}) != 2);
+}
+
+// draw_token() by a full sort.
+int32_t draw_by_sorting(const std::vector<float>& logits, const TokenDraw& draw) {
+  std::vector<int32_t> ids(logits.size());
+  std::iota(ids.begin(), ids.end(), 0);
+  const auto logit = [&](int32_t id) { return logits[static_cast<size_t>(id)]; };
+  std::stable_sort(ids.begin(), ids.end(),
+                   [&](int32_t a, int32_t b) { return logit(a) > logit(b); });
+  if (draw.top_k > 0 && ids.size() > static_cast<size_t>(draw.top_k))
+    ids.resize(static_cast<size_t>(draw.top_k));
+  const double top = logit(ids[0]);
+  const auto weight = [&](int32_t id) { return std::exp((logit(id) - top) / draw.temperature); };
+  double total = 0;
+  for (const int32_t id : ids)
+    total += weight(id);
+  double kept = 0;
+  size_t count = 0;
+  while (count < ids.size() && kept < total * static_cast<double>(draw.top_p))
+    kept += weight(ids[count++]);
+  double left = draw.uniform * kept;
+  for (size_t i = 0; i + 1 < count; ++i) {
+    left -= weight(ids[i]);
+    if (left < 0) return ids[i];
+  }
+  return ids[count - 1];
+}
+
+TEST_CASE("a draw that sorts as little as it can finds what sorting everything finds") {
+  Random random(77);
+  for (const size_t size : {1u, 2u, 100u, 129u, 5000u}) {
+    std::vector<float> logits(size);
+    for (float& logit : logits)
+      logit = static_cast<float>(std::round(8 * random.normal()) / 4);  // many equals
+    for (const float temperature : {0.1f, 1.0f, 30.0f}) {
+      for (const int32_t top_k : {0, 1, 40, 1000}) {
+        for (const float top_p : {0.3f, 0.95f, 1.0f}) {
+          for (int i = 0; i < 4; ++i) {
+            const TokenDraw draw{.uniform = random.uniform(),
+                                 .temperature = temperature,
+                                 .top_p = top_p,
+                                 .top_k = top_k};
+            CHECK(draw_token(logits, draw) == draw_by_sorting(logits, draw));
+          }
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("the repetition penalty lowers tokens of the history, once each") {

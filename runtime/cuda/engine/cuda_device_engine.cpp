@@ -131,11 +131,11 @@ Status CudaDeviceEngine::reserve_transfers(int64_t m, int64_t logit_rows) {
   if (m > inputs_capacity_) {
     graphs_.clear();
     m = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(m)));
-    const int64_t bytes = ids_offset(m) + m * static_cast<int64_t>(sizeof(int32_t));
+    const int64_t bytes = draws_offset(m) + m * static_cast<int64_t>(sizeof(TokenDraw));
     ABQ_ASSIGN_OR_RETURN(host_inputs_, PinnedArray<std::byte>::create(bytes));
     ABQ_ASSIGN_OR_RETURN(device_inputs_, DeviceArray<std::byte>::create(bytes));
-    ABQ_ASSIGN_OR_RETURN(host_best_, PinnedArray<int32_t>::create(m));
-    ABQ_ASSIGN_OR_RETURN(device_best_, DeviceArray<int32_t>::create(m));
+    ABQ_ASSIGN_OR_RETURN(host_next_, PinnedArray<int32_t>::create(m));
+    ABQ_ASSIGN_OR_RETURN(device_next_, DeviceArray<int32_t>::create(m));
     inputs_capacity_ = m;
   }
   if (const int64_t count = logit_rows * program_.vocab_size; count > host_logits_.size()) {
@@ -151,9 +151,13 @@ Status CudaDeviceEngine::reserve_activations(const RunShape& shape) {
   return {};
 }
 
-// States first, ids behind them.
+// States first, ids behind them, draws (of as many) at the end.
 int64_t CudaDeviceEngine::ids_offset(int64_t sequences) {
   return sequences * static_cast<int64_t>(sizeof(SequenceState));
+}
+int64_t CudaDeviceEngine::draws_offset(int64_t sequences) {
+  return round_up(ids_offset(sequences) + sequences * static_cast<int64_t>(sizeof(int32_t)),
+                  static_cast<int64_t>(alignof(TokenDraw)));
 }
 
 RunInputs CudaDeviceEngine::device_inputs(int64_t sequences) const {
@@ -162,12 +166,11 @@ RunInputs CudaDeviceEngine::device_inputs(int64_t sequences) const {
           reinterpret_cast<const SequenceState*>(data)};
 }
 
-Status CudaDeviceEngine::copy_inputs(int64_t sequences, int64_t m) {
-  const int64_t bytes = ids_offset(sequences) + m * static_cast<int64_t>(sizeof(int32_t));
+Status CudaDeviceEngine::copy_inputs(int64_t bytes) {
   ABQ_RETURN_IF_CUDA_ERROR(
       cudaMemcpyAsync(device_inputs_.data(), host_inputs_.data(), static_cast<size_t>(bytes),
                       cudaMemcpyHostToDevice, stream_),
-      "token ids of {} tokens", m);
+      "{} bytes of states and token ids", bytes);
   return {};
 }
 
@@ -190,7 +193,7 @@ Status CudaDeviceEngine::prefill(CudaDeviceSession& session, std::span<const int
   const SequenceState state = session.state();
   std::memcpy(host_inputs_.data(), &state, sizeof(state));
   std::memcpy(host_inputs_.data() + ids_offset(1), tokens.data(), tokens.size_bytes());
-  ABQ_RETURN_IF_ERROR(copy_inputs(1, shape.m));
+  ABQ_RETURN_IF_ERROR(copy_inputs(ids_offset(1) + static_cast<int64_t>(tokens.size_bytes())));
   ABQ_RETURN_IF_ERROR(launcher_->run(shape, device_inputs(1), stream_));
   if (rows > 0) {
     const Rows result = logits_rows(shape);
@@ -215,20 +218,24 @@ Status CudaDeviceSession::run(std::span<const int32_t> tokens, int64_t rows, flo
                             position_, chunk_, capacity_);
   if (tokens.size() > 1) return engine_.prefill(*this, tokens, rows, logits);
   DeviceSession* const self = this;
-  return engine_.decode({&self, 1}, tokens, rows > 0 ? logits : nullptr, nullptr);
+  return engine_.decode({&self, 1}, tokens, {.logits = rows > 0 ? logits : nullptr});
 }
 
 Status CudaDeviceEngine::enqueue_decode(const GraphKey& key) {
   const RunShape shape = {key.m, key.m, key.max_tokens, true};
-  ABQ_RETURN_IF_ERROR(copy_inputs(key.m, key.m));
+  const int64_t count = key.draws ? static_cast<int64_t>(sizeof(TokenDraw)) * key.m : 0;
+  ABQ_RETURN_IF_ERROR(copy_inputs(draws_offset(key.m) + count));
   ABQ_RETURN_IF_ERROR(launcher_->run(shape, device_inputs(key.m), stream_));
   const Rows result = logits_rows(shape);
-  if (key.best) {
-    ABQ_RETURN_IF_ERROR(argmax(result, device_best_.data(), stream_));
-    ABQ_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(host_best_.data(), device_best_.data(),
+  if (key.next) {
+    const auto* const draws =
+        reinterpret_cast<const TokenDraw*>(device_inputs_.data() + draws_offset(key.m));
+    ABQ_RETURN_IF_ERROR(key.draws ? draw_tokens(result, draws, device_next_.data(), stream_)
+                                  : argmax(result, device_next_.data(), stream_));
+    ABQ_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(host_next_.data(), device_next_.data(),
                                              static_cast<size_t>(key.m) * sizeof(int32_t),
                                              cudaMemcpyDeviceToHost, stream_),
-                             "best ids of {} sequences", key.m);
+                             "next tokens of {} sequences", key.m);
   }
   if (!key.logits) return {};
   const size_t width = static_cast<size_t>(program_.vocab_size) * sizeof(float);
@@ -275,17 +282,20 @@ Status CudaDeviceEngine::run_decode(const GraphKey& key) {
 }
 
 Status CudaDeviceEngine::decode(std::span<DeviceSession* const> sessions,
-                                std::span<const int32_t> tokens, float* logits, int32_t* best) {
+                                std::span<const int32_t> tokens, const DecodeResults& results) {
   const int64_t m = static_cast<int64_t>(sessions.size());
   if (m < 1 || m > kMaxBatch || tokens.size() != sessions.size())
     return invalid_argument("batch of {} sequences and {} tokens; expected 1 to {} of each", m,
                             tokens.size(), kMaxBatch);
+  if (!results.draws.empty() && results.draws.size() != sessions.size())
+    return invalid_argument("{} draws for {} sequences", results.draws.size(), m);
   const std::lock_guard lock(mutex_);
   ABQ_RETURN_IF_ERROR(use_device());
   GraphKey key;
   key.m = m;
-  key.logits = logits != nullptr;
-  key.best = best != nullptr;
+  key.logits = results.logits != nullptr;
+  key.next = results.next != nullptr;
+  key.draws = key.next && !results.draws.empty();
   ABQ_RETURN_IF_ERROR(reserve_transfers(m, key.logits ? m : 0));
   for (int64_t i = 0; i < m; ++i) {
     auto& session = static_cast<CudaDeviceSession&>(*sessions[static_cast<size_t>(i)]);
@@ -297,10 +307,13 @@ Status CudaDeviceEngine::decode(std::span<DeviceSession* const> sessions,
     key.max_tokens = std::max(key.max_tokens, position_bound(state.position + 1));
   }
   std::memcpy(host_inputs_.data() + ids_offset(m), tokens.data(), tokens.size_bytes());
+  if (key.draws)
+    std::memcpy(host_inputs_.data() + draws_offset(m), results.draws.data(),
+                results.draws.size_bytes());
   ABQ_RETURN_IF_ERROR(reserve_activations({m, m, key.max_tokens, true}));
   ABQ_RETURN_IF_ERROR(run_decode(key));
-  if (key.logits) std::copy_n(host_logits_.data(), m * program_.vocab_size, logits);
-  if (key.best) std::copy_n(host_best_.data(), m, best);
+  if (key.logits) std::copy_n(host_logits_.data(), m * program_.vocab_size, results.logits);
+  if (key.next) std::copy_n(host_next_.data(), m, results.next);
   for (DeviceSession* const session : sessions)
     ++static_cast<CudaDeviceSession&>(*session).position_;
   return {};

@@ -48,7 +48,7 @@ class CudaDeviceEngine : public DeviceEngine {
 
   Result<std::unique_ptr<DeviceSession>> new_session(const DeviceSessionOptions& options) override;
   Status decode(std::span<DeviceSession* const> sessions, std::span<const int32_t> tokens,
-                float* logits, int32_t* best) override;
+                const DecodeResults& results) override;
   std::string_view name() const override { return device_.name; }
   std::string_view description() const override { return description_; }
   int64_t weight_bytes() const override { return weights_.bytes(); }
@@ -66,7 +66,8 @@ class CudaDeviceEngine : public DeviceEngine {
     int64_t m = 0;
     int64_t max_tokens = 0;
     bool logits = false;
-    bool best = false;
+    bool next = false;
+    bool draws = false;
     auto operator<=>(const GraphKey&) const = default;
   };
   struct GraphDeleter {
@@ -80,8 +81,9 @@ class CudaDeviceEngine : public DeviceEngine {
   // Host and device memory of the inputs and results of m sequences and `logit_rows` rows.
   Status reserve_transfers(int64_t m, int64_t logit_rows);
   static int64_t ids_offset(int64_t sequences);
+  static int64_t draws_offset(int64_t sequences);
   RunInputs device_inputs(int64_t sequences) const;
-  Status copy_inputs(int64_t sequences, int64_t m);
+  Status copy_inputs(int64_t bytes);
   Status reserve_activations(const RunShape& shape);
   Status enqueue_decode(const GraphKey& key);
   Status run_decode(const GraphKey& key);
@@ -102,12 +104,12 @@ class CudaDeviceEngine : public DeviceEngine {
   std::optional<Launcher> launcher_;
   std::vector<int> launch_of_step_;
 
-  PinnedArray<std::byte> host_inputs_;  // SequenceState [sequences], then ids [m]
+  PinnedArray<std::byte> host_inputs_;  // SequenceState [sequences], ids [m], TokenDraw [m]
   DeviceArray<std::byte> device_inputs_;
   int64_t inputs_capacity_ = 0;  // tokens
   PinnedArray<float> host_logits_;
-  PinnedArray<int32_t> host_best_;
-  DeviceArray<int32_t> device_best_;
+  PinnedArray<int32_t> host_next_;
+  DeviceArray<int32_t> device_next_;
   std::map<GraphKey, Graph> graphs_;  // null: ran once, recorded the next time
 };
 

@@ -1,6 +1,7 @@
 // The index of the largest value of a row: one launch, a cluster of blocks a row.
 #include "runtime/cuda/tokens/row_kernel.cuh"
 #include "runtime/cuda/tokens/token_launchers.h"
+#include "runtime/cuda/tokens/value_order.cuh"
 
 namespace abq::runtime::cuda {
 namespace {
@@ -15,10 +16,7 @@ constexpr uint64_t kNotFinite = ~uint64_t{0};
 // NaN and infinities are above all, 0 is below.
 __device__ __forceinline__ uint64_t key_of(float value, int index) {
   if (!isfinite(value)) return kNotFinite;
-  // -0 equals 0.
-  const uint32_t bits = __float_as_uint(compute::cuda::add_rn(value, 0.0f));
-  const uint32_t order = bits ^ ((bits >> 31) ? 0xffffffffu : 0x80000000u);
-  return (static_cast<uint64_t>(order) << 32) | ~static_cast<uint32_t>(index);
+  return (static_cast<uint64_t>(order_of(value)) << 32) | ~static_cast<uint32_t>(index);
 }
 
 __device__ __forceinline__ uint64_t warp_largest(uint64_t key) {

@@ -154,4 +154,14 @@ Status argmax(const ConstRows& x, int32_t* best, cudaStream_t stream) {
   return {};
 }
 
+Status draw_tokens(const ConstRows& logits, const TokenDraw* draws, int32_t* ids,
+                   cudaStream_t stream) {
+  if (logits.columns <= 0) return internal_error("cuda: a draw from {} logits", logits.columns);
+  if (logits.m == 0) return {};
+  ABQ_RETURN_IF_CUDA_ERROR(
+      launch_draw(rows_in(logits), draws, ids, logits.m, logits.columns, stream),
+      "draws from {} x {} logits", logits.m, logits.columns);
+  return {};
+}
+
 }  // namespace abq::runtime::cuda

@@ -8,6 +8,7 @@
 #include "runtime/cuda/tokens/hadamard_plan.h"
 #include "runtime/cuda/tokens/token_plan.h"
 #include "runtime/cuda/views.h"
+#include "runtime/token_draw.h"
 
 namespace abq::runtime::cuda {
 
@@ -53,6 +54,8 @@ cudaError_t launch_hadamard(RowsIn x, const HadamardMatrix& matrix, RowsOut y, i
                             bool vector, const HadamardPlan& plan, cudaStream_t stream);
 cudaError_t launch_argmax(RowsIn x, int32_t* best, int m, int columns, bool vector,
                           cudaStream_t stream);
+cudaError_t launch_draw(RowsIn logits, const TokenDraw* draws, int32_t* ids, int m, int columns,
+                        cudaStream_t stream);
 
 // y = x W^T (+ residual) for m <= kFewRows tokens.
 constexpr int kFewRows = 8;

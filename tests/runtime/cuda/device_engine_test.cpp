@@ -9,6 +9,7 @@
 #include "runtime/generate.h"
 #include "runtime/perplexity.h"
 #include "runtime/plan_program.h"
+#include "runtime/sampler.h"
 #include "runtime/self_test.h"
 #include "support/mapped_file.h"
 #include "tests/common/tiny_artifact.h"
@@ -293,6 +294,23 @@ TEST_CASE("what runs is chosen by measurement where the artifact carries one") {
     changed += (*engine)->kernel_name(static_cast<int>(i), 1) != "cuda.bytes" ? 1 : 0;
   }
   CHECK(changed > 0);
+}
+
+TEST_CASE("a token drawn on the device is the one that its logits give, draw by draw") {
+  const auto engine = cuda_engine("w4a8-kv8");
+  const auto with_logits = new_session(*engine);
+  const auto drawn = new_session(*engine);
+  Sampler sampler({.temperature = 0.8f, .top_k = 60, .top_p = 0.9f, .seed = 4});
+  int32_t id = test::sample_tokens(1)[0];
+  for (int i = 0; i < 24; ++i) {
+    CAPTURE(i);
+    const TokenDraw draw = sampler.next_draw();
+    const int32_t expected = draw_token(run(*with_logits, {&id, 1}), draw);
+    const Result<int32_t> got = drawn->run_next({&id, 1}, draw);
+    REQUIRE_MESSAGE(got.ok(), got.status().to_string());
+    CHECK(*got == expected);
+    id = expected;
+  }
 }
 
 TEST_CASE("what cannot run is refused in words, and leaves the sessions as they were") {

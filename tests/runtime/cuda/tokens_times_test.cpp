@@ -234,6 +234,12 @@ TEST_CASE("tokens: times of the kernels" * doctest::skip(!wanted())) {
       std::printf("argmax of %d x %d: %.2f us\n", m, columns, microseconds(stream, 200, [&] {
                     require_ok(argmax(x.values(), best.data(), stream));
                   }));
+      const DeviceArray<TokenDraw> draws = on_device(std::vector<TokenDraw>(
+          static_cast<size_t>(m), {.uniform = 0.4, .temperature = 0.2f, .top_p = 0.95f}));
+      std::printf("draw from %d x %d, top-p 0.95: %.2f us\n", m, columns,
+                  microseconds(stream, 200, [&] {
+                    require_ok(draw_tokens(x.values(), draws.data(), best.data(), stream));
+                  }));
     }
   }
   for (const int m : {512, 2048}) {
