@@ -42,59 +42,65 @@ __device__ __forceinline__ uint64_t codes_descriptor(const BytesShared& shared, 
       kByteStrides);
 }
 
-// One tile of 256 inputs, number `tile` of its unit. While the product of a step runs, the
-// registers of the next one are made; halfway() is called in the middle.
-template <int kTokens, class Words, class Halfway>
-__device__ __forceinline__ void multiply_tile(const BytesArguments& a, const BytesShared& shared,
-                                              Consumer& c, const Words& words, int tile,
-                                              uint32_t (&sums)[kTokens / 2],
-                                              const Halfway& halfway) {
-  uint32_t registers[2][4];
-  words.step(tile * kSteps, registers[0]);
-  const int first_slot = c.code.slot;
-#pragma unroll
-  for (int s = 0; s < kSteps; ++s) {
-    if (s == kStageSteps) c.code.advance(kCodeSlots<kTokens>);
-    if (s % kStageSteps == 0) wait_barrier(shared.codes_full + c.code.slot * 8, c.code.parity);
-    begin_products();
-    Product<kTokens>::bytes(sums, registers[s % 2],
-                            codes_descriptor<kTokens>(shared, c.code.slot, s));
-    commit_products();
-    if (s + 1 < kSteps) {
-      wait_products<1>();
-      if (s == kStageSteps) release_codes(a, shared, first_slot, c.lane);
-      words.step(tile * kSteps + s + 1, registers[(s + 1) % 2]);
-      if (s == kStageSteps) halfway();
-    }
-  }
-  wait_products<0>();
-  release_codes(a, shared, c.code.slot, c.lane);
-  c.code.advance(kCodeSlots<kTokens>);
-}
-
-// All K of a block tile into `sums`, zero on entry.
+// All K of a block tile into `sums`, zero on entry. While the product of a step runs, the registers
+// of the next one are made, across tiles and units.
 template <int kTokens, class Words>
-__device__ __forceinline__ void multiply_channels(const BytesArguments& a,
-                                                  const BytesShared& shared, Consumer& c,
-                                                  uint32_t (&sums)[kTokens / 2]) {
-  constexpr int kTiles = Words::kUnitTiles;
-  Words words;
-  Words next;
-  fetch_words(a, shared, c, min(a.k_tiles, kTiles), next);
-  for (int left = a.k_tiles; left > 0; left -= kTiles) {
-    words = next;
-    words.prepare(min(left, kTiles));
+struct ChannelProduct {
+  static constexpr int kTiles = Words::kUnitTiles;
+
+  const BytesArguments& a;
+  const BytesShared& shared;
+  Consumer& c;
+  Words words;               // of the unit under way
+  Words next;                // of the one behind it
+  uint32_t registers[2][4];  // of the step under way and the next one
+  int read_slot = 0;         // of the codes read last
+
+  // One tile of 256 inputs, number `tile` of its unit; `left` tiles from this unit on.
+  __device__ __forceinline__ void multiply_tile(int tile, int left, bool first,
+                                                uint32_t (&sums)[kTokens / 2]) {
 #pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
-      if (tile > 0 && tile >= left) break;
-      multiply_tile<kTokens>(a, shared, c, words, tile, sums, [&] {
-        if (tile == 0 && left > kTiles) {
-          fetch_words(a, shared, c, min(left - kTiles, kTiles), next);
-        }
-      });
+    for (int s = 0; s < kSteps; ++s) {
+      if (s % kStageSteps == 0) wait_barrier(shared.codes_full + c.code.slot * 8, c.code.parity);
+      begin_products();
+      Product<kTokens>::bytes(sums, registers[s % 2],
+                              codes_descriptor<kTokens>(shared, c.code.slot, s));
+      commit_products();
+      wait_products<1>();
+      if (s % kStageSteps == 0 && (s > 0 || !first)) release_codes(a, shared, read_slot, c.lane);
+      if (s % kStageSteps == kStageSteps - 1) {
+        read_slot = c.code.slot;
+        c.code.advance(kCodeSlots<kTokens>);
+      }
+      if (s + 1 < kSteps) {
+        words.step(tile * kSteps + s + 1, registers[(s + 1) % 2]);
+      } else if (tile + 1 < kTiles && tile + 1 < left) {
+        words.step((tile + 1) * kSteps, registers[0]);
+      } else if (left > kTiles) {
+        words = next;
+        words.prepare(min(left - kTiles, kTiles));
+        words.step(0, registers[0]);
+      }
+      if (s == kStageSteps && tile == 0 && left > kTiles)
+        fetch_words(a, shared, c, min(left - kTiles, kTiles), next);
     }
   }
-}
+
+  __device__ __forceinline__ void run(uint32_t (&sums)[kTokens / 2]) {
+    fetch_words(a, shared, c, min(a.k_tiles, kTiles), words);
+    words.prepare(min(a.k_tiles, kTiles));
+    words.step(0, registers[0]);
+    for (int left = a.k_tiles; left > 0; left -= kTiles) {
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+        if (tile > 0 && tile >= left) break;
+        multiply_tile(tile, left, tile == 0 && left == a.k_tiles, sums);
+      }
+    }
+    wait_products<0>();
+    release_codes(a, shared, read_slot, c.lane);
+  }
+};
 
 template <int kTokens, class Words>
 __device__ __forceinline__ void consume_channels(const BytesArguments& a, const BytesShared& shared,
@@ -106,7 +112,7 @@ __device__ __forceinline__ void consume_channels(const BytesArguments& a, const 
 #pragma unroll
     for (int i = 0; i < kTokens / 2; ++i)
       sums[i] = 0;
-    multiply_channels<kTokens, Words>(a, shared, c, sums);
+    ChannelProduct<kTokens, Words>{a, shared, c}.run(sums);
     const int n_tile =
         (place.row_tile * a.cluster + static_cast<int>(rank)) * kConsumerWarps + c.warp;
     write_channel_sums<kTokens>(sums, a.weights, a.tokens, a.output, n_tile,

@@ -71,50 +71,98 @@ __device__ __forceinline__ OutputRows output_rows(const WeightTiles& w, int n_ti
   return rows;
 }
 
-// Of token m - 1 for those beyond it. Plain loads: the kernel ahead writes these arrays, and reads
-// through the read-only cache might be moved before the wait for it.
-__device__ __forceinline__ TokenTerms load_token_terms(const TokenTiles& tokens, int token) {
-  token = min(token, tokens.m - 1);
-  return {tokens.scales[token], tokens.zeros[token], tokens.sums[token]};
+// Terms of two tokens next to each other, the first of an even number. Plain loads: the kernel
+// ahead writes these arrays, and reads through the read-only cache might be moved before the wait
+// for it. Beyond the last token they are arbitrary (views.h).
+struct TokenPair {
+  float2 scale;
+  int2 zero;
+  int2 sum;
+
+  __device__ __forceinline__ TokenTerms operator[](int i) const {
+    return i == 0 ? TokenTerms{scale.x, zero.x, sum.x} : TokenTerms{scale.y, zero.y, sum.y};
+  }
+};
+__device__ __forceinline__ TokenPair load_token_pair(const TokenTiles& tokens, int token) {
+  return {*reinterpret_cast<const float2*>(tokens.scales + token),
+          *reinterpret_cast<const int2*>(tokens.zeros + token),
+          *reinterpret_cast<const int2*>(tokens.sums + token)};
 }
 
-// Writes a lane's part of y for one weight tile and kTokens tokens. product(r, terms) is the float
-// product of register r of D (rows g) or r + 2 (rows g + 8) with the token of `terms`. Works in
-// batches: y may be the residual, so that a load never overtakes a store by itself.
+// A lane's part of y for one weight tile and kTokens tokens. kWhole: all of its rows and tokens
+// exist. Works in batches: y may be the residual, so that a load never overtakes a store by itself.
+template <int kTokens, bool kGated, bool kWhole, class ProductOf>
+__device__ __forceinline__ void write_part(const LinearOutput& out, const TokenTiles& tokens,
+                                           const OutputRows& rows, int first_token, int lane,
+                                           const ProductOf& product) {
+  constexpr int kBatch = 4;                 // of 8 tokens over the warp, 2 in a lane
+  constexpr int kOutputs = kGated ? 1 : 2;  // of a token
+  const int token = first_token + d_token(lane, 0);
+  const float* from = out.residual + token * out.residual_stride + rows.column;
+  float* to = out.y + token * out.stride + rows.column;
+  const auto exists = [&](int step, int o) {
+    return kWhole || (token + step < tokens.m && (o == 0 ? rows.low : rows.high));
+  };
+#pragma unroll
+  for (int j0 = 0; j0 < kTokens / 8; j0 += kBatch) {
+    TokenPair terms[kBatch];
+    float y[kBatch][2][kOutputs] = {};
+#pragma unroll
+    for (int j = 0; j < kBatch; ++j)
+      terms[j] = load_token_pair(tokens, token + 8 * (j0 + j));
+    if (out.residual != nullptr) {
+#pragma unroll
+      for (int j = 0; j < kBatch; ++j) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+#pragma unroll
+          for (int o = 0; o < kOutputs; ++o)
+            if (exists(8 * (j0 + j) + i, o)) y[j][i][o] = from[i * out.residual_stride + 8 * o];
+        }
+        from += 8 * out.residual_stride;
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kBatch; ++j) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int r = 4 * (j0 + j) + i;
+        const float low = product(r, terms[j][i]);
+        const float high = product(r + 2, terms[j][i]);
+        y[j][i][0] += kGated ? silu(low) * high : low;
+        if constexpr (!kGated) y[j][i][1] += high;
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kBatch; ++j) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+#pragma unroll
+        for (int o = 0; o < kOutputs; ++o)
+          if (exists(8 * (j0 + j) + i, o)) to[i * out.stride + 8 * o] = y[j][i][o];
+      }
+      to += 8 * out.stride;
+    }
+  }
+}
+
+// product(r, terms) is the float product of register r of D (rows g) or r + 2 (rows g + 8) with the
+// token of `terms`.
 template <int kTokens, class ProductOf>
 __device__ __forceinline__ void write_outputs(const LinearOutput& out, const TokenTiles& tokens,
                                               const OutputRows& rows, bool gated, int first_token,
                                               int lane, const ProductOf& product) {
-  constexpr int kBatch = 4;  // of 8 tokens over the warp, 2 in a lane
-  const bool high = rows.high && !gated;
-#pragma unroll
-  for (int j0 = 0; j0 < kTokens / 8; j0 += kBatch) {
-    float y[kBatch][2][2] = {};
-    if (out.residual != nullptr) {
-#pragma unroll
-      for (int i = 0; i < kBatch * 2; ++i) {
-        const int token = first_token + d_token(lane, 4 * (j0 + i / 2) + i % 2);
-        const float* const x = out.residual + token * out.residual_stride + rows.column;
-        if (token < tokens.m && rows.low) y[i / 2][i % 2][0] = x[0];
-        if (token < tokens.m && high) y[i / 2][i % 2][1] = x[8];
-      }
+  const bool whole = first_token + kTokens <= tokens.m && __all_sync(0xffffffffu, rows.high);
+  if (gated) {
+    if (whole) {
+      write_part<kTokens, true, true>(out, tokens, rows, first_token, lane, product);
+    } else {
+      write_part<kTokens, true, false>(out, tokens, rows, first_token, lane, product);
     }
-#pragma unroll
-    for (int i = 0; i < kBatch * 2; ++i) {
-      const int r = 4 * (j0 + i / 2) + i % 2;
-      const TokenTerms terms = load_token_terms(tokens, first_token + d_token(lane, r));
-      const float a = product(r, terms);
-      const float b = product(r + 2, terms);
-      y[i / 2][i % 2][0] += gated ? silu(a) * b : a;
-      y[i / 2][i % 2][1] += b;
-    }
-#pragma unroll
-    for (int i = 0; i < kBatch * 2; ++i) {
-      const int token = first_token + d_token(lane, 4 * (j0 + i / 2) + i % 2);
-      float* const to = out.y + token * out.stride + rows.column;
-      if (token < tokens.m && rows.low) to[0] = y[i / 2][i % 2][0];
-      if (token < tokens.m && high) to[8] = y[i / 2][i % 2][1];
-    }
+  } else if (whole) {
+    write_part<kTokens, false, true>(out, tokens, rows, first_token, lane, product);
+  } else {
+    write_part<kTokens, false, false>(out, tokens, rows, first_token, lane, product);
   }
 }
 

@@ -27,13 +27,15 @@ __device__ __forceinline__ void fence_barrier_init() {
 __device__ __forceinline__ void arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
-// On the same barrier of block `rank` of the cluster.
+// On the same barrier of block `rank` of the cluster. What it publishes are reads that have ended,
+// so that the order within the block suffices: a release at the scope of the cluster would wait for
+// all of the warp's memory traffic.
 __device__ __forceinline__ void arrive_remote(uint32_t barrier, uint32_t rank) {
   asm volatile(
       "{\n"
       ".reg .b32 remote;\n"
       "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
       "}\n" ::"r"(barrier),
       "r"(rank)
       : "memory");

@@ -98,7 +98,8 @@ struct HostTokens {
     planes.resize(static_cast<size_t>(8 * m) * static_cast<size_t>(k_tiles * bits));
     codes.resize(static_cast<size_t>(rows * columns));
     group_sums.resize(static_cast<size_t>(8 * m) * static_cast<size_t>(k_tiles));
-    sums.resize(static_cast<size_t>(m));
+    sums.resize(static_cast<size_t>(rows));
+    scales.resize(static_cast<size_t>(rows), 1e30f);
     for (uint8_t& code : codes)
       code = static_cast<uint8_t>(random.next());
     for (int64_t token = 0; token < m; ++token) {
@@ -113,6 +114,7 @@ struct HostTokens {
         group_sums[static_cast<size_t>(token * 8 * k_tiles + i / 32)] += code;
       }
     }
+    zeros.resize(static_cast<size_t>(rows), 77);
   }
 
  private:
