@@ -38,7 +38,7 @@ struct DecodeResults {
   // [M], the tokens that follow: drawn as `draws` says, or of the highest logits (the lowest ids of
   // equals) where it is empty. -1 where a logit is NaN or infinite.
   int32_t* next = nullptr;
-  std::span<const TokenDraw> draws;  // [M], or empty
+  std::span<const TokenDraw> draws = {};  // [M], or empty
 };
 
 // Outlives its sessions.

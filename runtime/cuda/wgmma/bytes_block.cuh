@@ -1,8 +1,8 @@
 // Linears on wgmma u8: packed weight words come to shared memory by bulk copies, become bytes in
 // the registers that multiply, and meet the tokens' codes, which stay as they are.
 //
-// A block is one producer warpgroup (its first warp issues the copies; with groups the others
-// prepare sums of the tokens' codes) and two consumer warpgroups of 64 rows each. Three rings in
+// A block is one producer warpgroup (its warps issue the copies; with groups only the first does, and
+// the others prepare sums of the tokens' codes) and two consumer warpgroups of 64 rows each. Three rings in
 // shared memory, each slot with a "full" and an "empty" barrier:
 //
 //   codes    128 inputs of the block's tokens, shared by the cluster

@@ -77,6 +77,7 @@ struct ChannelProduct {
       } else if (tile + 1 < kTiles && tile + 1 < left) {
         words.step((tile + 1) * kSteps, registers[0]);
       } else if (left > kTiles) {
+        if (Words::kHandsOutWords) wait_products<0>();
         words = next;
         words.prepare(min(left - kTiles, kTiles));
         words.step(0, registers[0]);

@@ -39,9 +39,12 @@ __device__ __forceinline__ void run_bytes(const BytesArguments& a, uint8_t* memo
   const int units = schedule_size(a.schedule);
   if (warp < kWarpgroup / 32) {
     shrink_registers<kProducerRegisters>();
-    if (warp == 0) {
-      produce_copies<kTokens, Words::kUnitTiles>(a, shared, rank, first, units, step, lane);
-    } else if (kGroups) {
+    if constexpr (!kGroups) {
+      produce_copies<kTokens, Words::kUnitTiles, kWarpgroup / 32>(a, shared, rank, first, units,
+                                                                  step, {warp, lane});
+    } else if (warp == 0) {
+      produce_copies<kTokens, Words::kUnitTiles, 1>(a, shared, rank, first, units, step, {0, lane});
+    } else {
       produce_sums<kTokens>(a, shared, reinterpret_cast<float*>(memory + (shared.sums - base)),
                             first, units, step, static_cast<int>(threadIdx.x) - 32);
     }

@@ -6,14 +6,23 @@
 
 namespace abq::runtime::cuda::wgmma {
 
-// One slot of codes: this block's share of the octets, to all blocks of the cluster.
-template <int kTokens>
+// A warp's place among the kWarps that issue copies: one issues a copy in some hundred cycles, lane
+// after lane, which is too slow for a block's codes.
+struct Copier {
+  int warp;
+  int lane;
+};
+
+// One slot of codes: this warp's part of this block's share of the octets, to all blocks of the
+// cluster.
+template <int kTokens, int kWarps>
 __device__ __forceinline__ void copy_codes(const BytesArguments& a, uint32_t target,
                                            uint32_t barrier, int first_token, int stage,
-                                           uint32_t rank, int lane) {
+                                           uint32_t rank, const Copier& copier) {
   const int share = kTokens / kCoreTokens / a.cluster;
-  if (lane >= share) return;
-  const int octet = static_cast<int>(rank) * share + lane;
+  const int part = share / kWarps;
+  if (copier.lane >= part) return;
+  const int octet = static_cast<int>(rank) * share + copier.warp * part + copier.lane;
   const uint8_t* const source =
       a.tokens.codes + octet_stage_source(first_token / kCoreTokens + octet, a.k_tiles, stage);
   const uint32_t to = target + octet * kOctetStageBytes;
@@ -26,25 +35,29 @@ __device__ __forceinline__ void copy_codes(const BytesArguments& a, uint32_t tar
 }
 
 // One slot of words: a unit of each of the 8 weight tiles; those beyond n repeat the last.
+template <int kWarps>
 __device__ __forceinline__ void copy_words(const BytesArguments& a, uint32_t target,
                                            uint32_t barrier, int first_n_tile, int unit, bool last,
-                                           int lane) {
+                                           const Copier& copier) {
+  constexpr int kPart = kConsumerWarps / kWarps;
   const int bytes = last ? a.last_unit_bytes : a.unit_bytes;
-  if (lane == 0) arrive_expecting(barrier, kConsumerWarps * bytes);
+  if (copier.warp == 0 && copier.lane == 0) arrive_expecting(barrier, kConsumerWarps * bytes);
   __syncwarp();
-  if (lane >= kConsumerWarps) return;
-  const int n_tile = min(first_n_tile + lane, count_tiles(a.weights.n, kTileRows) - 1);
-  bulk_copy(target + lane * a.unit_bytes,
+  if (copier.lane >= kPart) return;
+  const int at = copier.warp * kPart + copier.lane;
+  const int n_tile = min(first_n_tile + at, count_tiles(a.weights.n, kTileRows) - 1);
+  bulk_copy(target + at * a.unit_bytes,
             reinterpret_cast<const uint8_t*>(a.weights.tiles) + n_tile * a.row_bytes +
                 static_cast<int64_t>(unit) * a.unit_bytes,
             bytes, barrier);
 }
 
-// The words run one unit ahead of the codes: a consumer takes them before it needs them.
-template <int kTokens, int kUnitTiles>
+// The words run one unit ahead of the codes: a consumer takes them before it needs them. Bytes that
+// arrive before the first warp has told their number count all the same: a phase ends with both.
+template <int kTokens, int kUnitTiles, int kWarps>
 __device__ __forceinline__ void produce_copies(const BytesArguments& a, const BytesShared& shared,
                                                uint32_t rank, int place_index, int places, int step,
-                                               int lane) {
+                                               const Copier& copier) {
   constexpr uint32_t kCodeBytes = kTokens * kByteStageDepth;
   const int units = count_tiles(a.k_tiles, kUnitTiles);
   RingPosition code;
@@ -56,17 +69,18 @@ __device__ __forceinline__ void produce_copies(const BytesArguments& a, const By
     for (int kt = 0; kt < a.k_tiles; ++kt) {
       for (; unit < units && unit * kUnitTiles <= kt + kUnitTiles; ++unit) {
         wait_barrier(shared.words_empty + word.slot * 8, word.parity ^ 1);
-        copy_words(a, shared.words + word.slot * kConsumerWarps * a.unit_bytes,
-                   shared.words_full + word.slot * 8, first_n_tile, unit, unit + 1 == units, lane);
+        copy_words<kWarps>(a, shared.words + word.slot * kConsumerWarps * a.unit_bytes,
+                           shared.words_full + word.slot * 8, first_n_tile, unit, unit + 1 == units,
+                           copier);
         word.advance(a.word_slots);
       }
       for (int half = 0; half < 2; ++half) {
         const uint32_t codes_full = shared.codes_full + code.slot * 8;
         wait_barrier(shared.codes_empty + code.slot * 8, code.parity ^ 1);
-        if (lane == 0) arrive_expecting(codes_full, kCodeBytes);
+        if (copier.warp == 0 && copier.lane == 0) arrive_expecting(codes_full, kCodeBytes);
         __syncwarp();
-        copy_codes<kTokens>(a, shared.codes + code.slot * kCodeBytes, codes_full,
-                            place.token_tile * kTokens, 2 * kt + half, rank, lane);
+        copy_codes<kTokens, kWarps>(a, shared.codes + code.slot * kCodeBytes, codes_full,
+                                    place.token_tile * kTokens, 2 * kt + half, rank, copier);
         code.advance(kCodeSlots<kTokens>);
       }
     }

@@ -16,6 +16,8 @@ namespace abq::runtime::cuda::wgmma {
 template <int kFields>
 struct PlaneWords {
   static constexpr int kUnitTiles = 1;
+  // step() hands out the words themselves: they must stay until the products with them have ended.
+  static constexpr bool kHandsOutWords = kFields == 8;
   uint32_t fields[kFields][4];
 
   __device__ __forceinline__ void load(uint32_t from, int planes, int, int lane) {
@@ -43,6 +45,7 @@ struct PlaneWords {
 
 struct Base5Words {
   static constexpr int kUnitTiles = kBase5UnitTiles;
+  static constexpr bool kHandsOutWords = false;
   Base5UnitWords words;
   Base5UnitPlanes planes;  // once prepared
 
