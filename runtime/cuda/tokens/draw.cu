@@ -1,10 +1,10 @@
 // A token drawn from each row of logits, as runtime/sampler.h draws it: one block a row.
 //
 // Weights are whole numbers, 2^40 for the highest logit, so that their sums do not depend on an
-// order. Values whose weight rounds to 0 never count; the others are listed in shared memory once,
-// or, where they are too many, made again for each use. A prefix of the values in descending order
-// that reaches a goal (a number of values, a weight) is found by bisection over the bits of the
-// last value's order.
+// order. Values are counted and weighed in bins of equal steps below the highest one. The prefix of
+// the values in descending order that reaches a goal (a number of values, a weight) ends in one of
+// the bins, which the sums of the bins tell; the values of that bin are listed, and bisection over
+// the bits of the last value's order finds it there.
 #include "runtime/cuda/device_memory.cuh"
 #include "runtime/cuda/launch.cuh"
 #include "runtime/cuda/tokens/token_launchers.h"
@@ -15,21 +15,34 @@ namespace {
 
 constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / kLanes;
-constexpr int kListed = 8192;
 constexpr float kTopWeight = 0x1p40f;
+// Bins reach 28.4 below the highest logit (over the temperature), where weights are 1: 41 ln 2.
+constexpr int kBins = 512;
+constexpr float kBinsPerUnit = kBins / 28.4f;
+// Values of a bin that are listed; the values of a larger one are made anew for each use.
+constexpr int kListed = 7168;
 
 struct Shared {
   uint64_t partial[2][kWarps];
+  uint64_t bin_weights[kBins];
   uint64_t weights[kListed];
+  uint32_t bin_counts[kBins];
   uint32_t orders[kListed];
+  uint64_t above_goal;    // what the bins above the one in use give, in the goal's measure
+  uint64_t above_weight;  // and their weight
+  int bin;
   int listed;
+  int found;
 };
 
 // The shortest prefix in descending order that reaches a goal.
 struct Prefix {
-  uint32_t order;  // of its last value
-  uint64_t rest;   // what the values of this order have to give: goal - all above them
+  uint32_t order;   // of its last value
+  uint64_t rest;    // what the values of this order have to give: goal - all above them
+  uint64_t weight;  // of all above them
 };
+
+enum class Measure { kCount, kWeight };
 
 struct LogitsRow {
   const float* values;
@@ -70,78 +83,141 @@ struct LogitsRow {
     top = value_of(top_order);
     return all_finite;
   }
+  __device__ float units_below(float value) const {
+    return (top - value) / temperature;
+  }
   __device__ uint64_t weight_of(float value) const {
-    return __float2ull_rn(expf((value - top) / temperature) * kTopWeight);
+    return __float2ull_rn(expf(-units_below(value)) * kTopWeight);
+  }
+  // kBins or more: without weight.
+  __device__ int bin_of(float value) const {
+    return static_cast<int>(fminf(units_below(value) * kBinsPerUnit, 1e6f));
   }
 
-  __device__ void list() {
-    for (int first = 0; first < columns; first += kThreads) {
-      const int i = first + static_cast<int>(threadIdx.x);
-      const float value = i < columns ? values[i] : top;
-      const uint64_t weight = i < columns ? weight_of(value) : 0;
-      const uint32_t lanes = __ballot_sync(kAllLanes, weight > 0);
-      if (lanes == 0) continue;
-      int at = 0;
-      if (threadIdx.x % kLanes == 0) at = atomicAdd(&shared.listed, __popc(lanes));
-      at = __shfl_sync(kAllLanes, at, 0) + __popc(lanes & ((1u << (threadIdx.x % kLanes)) - 1));
-      if (weight > 0 && at < kListed) {
-        shared.orders[at] = order_of(value);
-        shared.weights[at] = weight;
-      }
+  __device__ void fill_bins() {
+    for (int i = threadIdx.x; i < kBins; i += kThreads) {
+      shared.bin_weights[i] = 0;
+      shared.bin_counts[i] = 0;
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < columns; i += kThreads) {
+      const float value = values[i];
+      const int bin = bin_of(value);
+      if (bin >= kBins) continue;
+      atomicAdd(reinterpret_cast<unsigned long long*>(&shared.bin_weights[bin]), weight_of(value));
+      atomicAdd(&shared.bin_counts[bin], 1u);
     }
     __syncthreads();
   }
-  // Sum of measure(order, weight) over the values.
-  template <class Measure>
-  __device__ uint64_t sum(const Measure& measure) {
+  __device__ uint64_t bin_measure(Measure measure, int bin) const {
+    return measure == Measure::kCount ? shared.bin_counts[bin] : shared.bin_weights[bin];
+  }
+  __device__ uint64_t total(Measure measure) {
+    const int bin = static_cast<int>(threadIdx.x);
+    return block_sum(bin < kBins ? bin_measure(measure, bin) : 0);
+  }
+  // The bin in which the prefix ends that reaches the goal; the first warp looks.
+  __device__ void choose_bin(Measure measure, uint64_t goal) {
+    constexpr int kOwn = kBins / kLanes;
+    __syncthreads();
+    if (threadIdx.x < kLanes) {
+      const int first = static_cast<int>(threadIdx.x) * kOwn;
+      uint64_t own = 0;
+      uint64_t own_weight = 0;
+      for (int i = first; i < first + kOwn; ++i) {
+        own += bin_measure(measure, i);
+        own_weight += shared.bin_weights[i];
+      }
+      uint64_t above = 0;  // of the lanes before
+      uint64_t above_weight = 0;
+      for (int lane = 0; lane < kLanes; ++lane) {
+        const uint64_t other = __shfl_sync(kAllLanes, own, lane);
+        const uint64_t other_weight = __shfl_sync(kAllLanes, own_weight, lane);
+        above += lane < static_cast<int>(threadIdx.x) ? other : 0;
+        above_weight += lane < static_cast<int>(threadIdx.x) ? other_weight : 0;
+      }
+      if (above < goal && goal <= above + own) {
+        int bin = first;
+        while (above + bin_measure(measure, bin) < goal) {
+          above += bin_measure(measure, bin);
+          above_weight += shared.bin_weights[bin];
+          ++bin;
+        }
+        shared.bin = bin;
+        shared.above_goal = above;
+        shared.above_weight = above_weight;
+      }
+      if (threadIdx.x == 0) shared.listed = 0;
+    }
+    __syncthreads();
+  }
+  __device__ void list_bin() {
+    for (int i = threadIdx.x; i < columns; i += kThreads) {
+      const float value = values[i];
+      if (bin_of(value) != shared.bin) continue;
+      const int at = atomicAdd(&shared.listed, 1);
+      if (at >= kListed) continue;
+      shared.orders[at] = order_of(value);
+      shared.weights[at] = weight_of(value);
+    }
+    __syncthreads();
+  }
+  // Sum of gives(order, weight) over the values of the bin.
+  template <class Gives>
+  __device__ uint64_t sum(const Gives& gives) {
     uint64_t own = 0;
     if (shared.listed <= kListed) {
       for (int i = threadIdx.x; i < shared.listed; i += kThreads)
-        own += measure(shared.orders[i], shared.weights[i]);
+        own += gives(shared.orders[i], shared.weights[i]);
     } else {
-      for (int i = threadIdx.x; i < columns; i += kThreads)
-        own += measure(order_of(values[i]), weight_of(values[i]));
+      for (int i = threadIdx.x; i < columns; i += kThreads) {
+        const float value = values[i];
+        if (bin_of(value) == shared.bin) own += gives(order_of(value), weight_of(value));
+      }
     }
     return block_sum(own);
   }
-  // `gives(weight)` is what a value adds; all together reach the goal.
-  template <class Gives>
-  __device__ Prefix search(uint64_t goal, const Gives& gives) {
-    Prefix prefix{0, goal};
+  // All values together reach the goal; goal >= 1.
+  __device__ Prefix search(Measure measure, uint64_t goal) {
+    choose_bin(measure, goal);
+    list_bin();
+    const uint64_t above = shared.above_goal;
+    const auto gives = [measure](uint64_t weight) {
+      return measure == Measure::kCount ? uint64_t{1} : weight;
+    };
+    Prefix prefix{0, goal - above, shared.above_weight};
     for (int bit = 31; bit >= 0; --bit) {
       const uint32_t trial = prefix.order | (1u << bit);
       if (trial > top_order) continue;
-      const uint64_t reached =
-          sum([&](uint32_t order, uint64_t weight) { return order >= trial ? gives(weight) : 0; });
-      if (reached >= goal) prefix.order = trial;
+      const uint64_t reached = sum([&](uint32_t order, uint64_t weight) {
+        return order >= trial ? gives(weight) : uint64_t{0};
+      });
+      if (reached >= goal - above) prefix.order = trial;
     }
-    prefix.rest -= sum(
-        [&](uint32_t order, uint64_t weight) { return order > prefix.order ? gives(weight) : 0; });
+    prefix.rest -= sum([&](uint32_t order, uint64_t weight) {
+      return order > prefix.order ? gives(weight) : uint64_t{0};
+    });
+    prefix.weight += sum([&](uint32_t order, uint64_t weight) {
+      return order > prefix.order ? weight : uint64_t{0};
+    });
     return prefix;
-  }
-  __device__ Prefix search_weight(uint64_t goal) {
-    return search(goal, [](uint64_t weight) { return weight; });
   }
 
   // Weight of the top_k highest.
   __device__ uint64_t total_weight(int top_k) {
-    const auto one = [](uint64_t weight) { return uint64_t{weight > 0}; };
     const uint64_t goal = static_cast<uint64_t>(top_k);
-    if (top_k <= 0 || sum([&](uint32_t, uint64_t weight) { return one(weight); }) <= goal)
-      return sum([](uint32_t, uint64_t weight) { return weight; });
-    const Prefix prefix = search(goal, one);
-    return prefix.rest * weight_of(value_of(prefix.order)) +
-           sum([&](uint32_t order, uint64_t weight) { return order > prefix.order ? weight : 0; });
+    if (top_k <= 0 || total(Measure::kCount) <= goal) return total(Measure::kWeight);
+    const Prefix prefix = search(Measure::kCount, goal);
+    return prefix.weight + prefix.rest * weight_of(value_of(prefix.order));
   }
   // Weight of the shortest prefix that has top_p of the total.
   __device__ uint64_t kept_weight(uint64_t total, float top_p) {
     if (top_p >= 1.0f) return total;
     const uint64_t limit =
         static_cast<uint64_t>(ceil(static_cast<double>(total) * static_cast<double>(top_p)));
-    const uint64_t goal = limit > 0 ? limit : 1;
-    const Prefix prefix = search_weight(goal);
+    const Prefix prefix = search(Measure::kWeight, limit > 0 ? limit : 1);
     const uint64_t each = weight_of(value_of(prefix.order));
-    return goal - prefix.rest + (prefix.rest + each - 1) / each * each;
+    return prefix.weight + (prefix.rest + each - 1) / each * each;
   }
   // Column of value number `index` of those of this order.
   __device__ int find(uint32_t order, uint64_t index) {
@@ -161,9 +237,9 @@ struct LogitsRow {
       uint64_t before = static_cast<uint64_t>(__popc(lanes & ((1u << lane) - 1)));
       for (int other = 0; other < warp; ++other)
         before += shared.partial[0][other];
-      if (equal && before == index) shared.listed = i;
+      if (equal && before == index) shared.found = i;
       __syncthreads();
-      return shared.listed;
+      return shared.found;
     }
     return -1;  // not reached: the searches end on values of the row
   }
@@ -175,20 +251,19 @@ __global__ void __launch_bounds__(kThreads)
   release_next();
   wait_for_previous();
   const TokenDraw draw = draws[blockIdx.x];
-  Shared& shared = *reinterpret_cast<Shared*>(memory);
-  LogitsRow row{logits.data + logits.stride * blockIdx.x, columns, shared, draw.temperature};
-  if (threadIdx.x == 0) shared.listed = 0;
+  LogitsRow row{logits.data + logits.stride * blockIdx.x, columns,
+                *reinterpret_cast<Shared*>(memory), draw.temperature};
   if (!row.find_highest()) {
     if (threadIdx.x == 0) ids[blockIdx.x] = -1;
     return;
   }
-  Prefix last{row.top_order, 1};
+  Prefix last{row.top_order, 1, 0};
   uint64_t each = 1;
   if (draw.temperature > 0.0f) {
-    row.list();
+    row.fill_bins();
     const uint64_t kept = row.kept_weight(row.total_weight(draw.top_k), draw.top_p);
     const uint64_t before = static_cast<uint64_t>(static_cast<double>(kept) * draw.uniform);
-    last = row.search_weight((before < kept ? before : kept - 1) + 1);
+    last = row.search(Measure::kWeight, (before < kept ? before : kept - 1) + 1);
     each = row.weight_of(value_of(last.order));
   }
   __syncthreads();

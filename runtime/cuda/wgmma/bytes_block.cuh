@@ -1,9 +1,9 @@
 // Linears on wgmma u8: packed weight words come to shared memory by bulk copies, become bytes in
 // the registers that multiply, and meet the tokens' codes, which stay as they are.
 //
-// A block is one producer warpgroup (its warps issue the copies; with groups only the first does, and
-// the others prepare sums of the tokens' codes) and two consumer warpgroups of 64 rows each. Three rings in
-// shared memory, each slot with a "full" and an "empty" barrier:
+// A block is one producer warpgroup (its warps issue the copies; with groups only the first does,
+// and the others prepare sums of the tokens' codes) and two consumer warpgroups of 64 rows each.
+// Three rings in shared memory, each slot with a "full" and an "empty" barrier:
 //
 //   codes    128 inputs of the block's tokens, shared by the cluster
 //   words    a unit of tiles of the 8 weight tiles: one tile of planes, three of base 5

@@ -234,11 +234,18 @@ TEST_CASE("tokens: times of the kernels" * doctest::skip(!wanted())) {
       std::printf("argmax of %d x %d: %.2f us\n", m, columns, microseconds(stream, 200, [&] {
                     require_ok(argmax(x.values(), best.data(), stream));
                   }));
+      HostRows logits(m, columns, columns);  // of a language model's spread
+      Random random(32);
+      for (float& logit : logits.values)
+        logit = static_cast<float>(2.5 * random.normal());
+      for (int r = 0; r < m; ++r)
+        logits.at(r, 77) = 16.0f;
+      DeviceRows spread(logits);
       const DeviceArray<TokenDraw> draws = on_device(std::vector<TokenDraw>(
-          static_cast<size_t>(m), {.uniform = 0.4, .temperature = 0.2f, .top_p = 0.95f}));
+          static_cast<size_t>(m), {.uniform = 0.7, .temperature = 1.0f, .top_p = 0.95f}));
       std::printf("draw from %d x %d, top-p 0.95: %.2f us\n", m, columns,
                   microseconds(stream, 200, [&] {
-                    require_ok(draw_tokens(x.values(), draws.data(), best.data(), stream));
+                    require_ok(draw_tokens(spread.values(), draws.data(), best.data(), stream));
                   }));
     }
   }
