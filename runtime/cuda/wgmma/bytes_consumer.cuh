@@ -4,6 +4,7 @@
 #include "runtime/cuda/wgmma/bytes_block.cuh"
 #include "runtime/cuda/wgmma/epilogue.cuh"
 #include "runtime/cuda/wgmma/instructions.cuh"
+#include "runtime/cuda/wgmma/weight_words.cuh"
 
 namespace abq::runtime::cuda::wgmma {
 
@@ -43,7 +44,8 @@ __device__ __forceinline__ uint64_t codes_descriptor(const BytesShared& shared, 
 }
 
 // All K of a block tile into `sums`, zero on entry. While the product of a step runs, the registers
-// of the next one are made, across tiles and units.
+// of the next one are made, across tiles and units; two units take turns in their words, so that
+// what a product may still read is not written.
 template <int kTokens, class Words>
 struct ChannelProduct {
   static constexpr int kTiles = Words::kUnitTiles;
@@ -51,14 +53,13 @@ struct ChannelProduct {
   const BytesArguments& a;
   const BytesShared& shared;
   Consumer& c;
-  Words words;               // of the unit under way
-  Words next;                // of the one behind it
   uint32_t registers[2][4];  // of the step under way and the next one
-  int read_slot = 0;         // of the codes read last
+  int read_slot = -1;        // of the codes read last; -1 at first
 
   // One tile of 256 inputs, number `tile` of its unit; `left` tiles from this unit on.
-  __device__ __forceinline__ void multiply_tile(int tile, int left, bool first,
+  __device__ __forceinline__ void multiply_tile(int tile, int left, Words& words, Words& next,
                                                 uint32_t (&sums)[kTokens / 2]) {
+    const bool fetches = tile + 1 == kTiles && left > kTiles;
 #pragma unroll
     for (int s = 0; s < kSteps; ++s) {
       if (s % kStageSteps == 0) wait_barrier(shared.codes_full + c.code.slot * 8, c.code.parity);
@@ -67,36 +68,42 @@ struct ChannelProduct {
                               codes_descriptor<kTokens>(shared, c.code.slot, s));
       commit_products();
       wait_products<1>();
-      if (s % kStageSteps == 0 && (s > 0 || !first)) release_codes(a, shared, read_slot, c.lane);
+      if (s % kStageSteps == 0 && (s > 0 || read_slot >= 0))
+        release_codes(a, shared, read_slot, c.lane);
       if (s % kStageSteps == kStageSteps - 1) {
         read_slot = c.code.slot;
         c.code.advance(kCodeSlots<kTokens>);
       }
+      if (fetches && s == kStageSteps - 1)
+        fetch_words(a, shared, c, min(left - kTiles, kTiles), next);
+      if (fetches && s >= kSteps - kPrepareParts) next.prepare_part(s - (kSteps - kPrepareParts));
       if (s + 1 < kSteps) {
         words.step(tile * kSteps + s + 1, registers[(s + 1) % 2]);
       } else if (tile + 1 < kTiles && tile + 1 < left) {
         words.step((tile + 1) * kSteps, registers[0]);
       } else if (left > kTiles) {
-        if (Words::kHandsOutWords) wait_products<0>();
-        words = next;
-        words.prepare(min(left - kTiles, kTiles));
-        words.step(0, registers[0]);
+        next.step(0, registers[0]);
       }
-      if (s == kStageSteps && tile == 0 && left > kTiles)
-        fetch_words(a, shared, c, min(left - kTiles, kTiles), next);
+    }
+  }
+  __device__ __forceinline__ void multiply_unit(int left, Words& words, Words& next,
+                                                uint32_t (&sums)[kTokens / 2]) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      if (tile > 0 && tile >= left) break;
+      multiply_tile(tile, left, words, next, sums);
     }
   }
 
   __device__ __forceinline__ void run(uint32_t (&sums)[kTokens / 2]) {
-    fetch_words(a, shared, c, min(a.k_tiles, kTiles), words);
-    words.prepare(min(a.k_tiles, kTiles));
-    words.step(0, registers[0]);
-    for (int left = a.k_tiles; left > 0; left -= kTiles) {
-#pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
-        if (tile > 0 && tile >= left) break;
-        multiply_tile(tile, left, tile == 0 && left == a.k_tiles, sums);
-      }
+    Words even;
+    Words odd;
+    fetch_words(a, shared, c, min(a.k_tiles, kTiles), even);
+    prepare(even);
+    even.step(0, registers[0]);
+    for (int left = a.k_tiles; left > 0; left -= 2 * kTiles) {
+      multiply_unit(left, even, odd, sums);
+      if (left > kTiles) multiply_unit(left - kTiles, odd, even, sums);
     }
     wait_products<0>();
     release_codes(a, shared, read_slot, c.lane);

@@ -98,7 +98,7 @@ __device__ __forceinline__ void multiply_groups(const BytesArguments& a, const B
     if (tile == 0) {
       const int tiles = min(a.k_tiles - kt, kTiles);
       fetch_words(a, shared, c, tiles, words);
-      words.prepare(tiles);
+      prepare(words);
     }
     uint32_t registers[kSteps][4];
 #pragma unroll

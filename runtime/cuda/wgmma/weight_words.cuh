@@ -12,12 +12,14 @@
 namespace abq::runtime::cuda::wgmma {
 
 // A lane's words of a unit of its weight tile, and the registers of A made from them: step s of the
-// unit's 8 kUnitTiles steps of 32 inputs.
+// unit's 8 kUnitTiles steps of 32 inputs. They are made ready in kPrepareParts parts, which a
+// caller can spread over products. step() may hand out the words themselves: they have to stay
+// until the products with them have ended.
+inline constexpr int kPrepareParts = 4;
+
 template <int kFields>
 struct PlaneWords {
   static constexpr int kUnitTiles = 1;
-  // step() hands out the words themselves: they must stay until the products with them have ended.
-  static constexpr bool kHandsOutWords = kFields == 8;
   uint32_t fields[kFields][4];
 
   __device__ __forceinline__ void load(uint32_t from, int planes, int, int lane) {
@@ -31,8 +33,8 @@ struct PlaneWords {
       fields[i][3] = words.w;
     }
   }
-  __device__ __forceinline__ void prepare(int) {
-    merge_planes(fields);
+  __device__ __forceinline__ void prepare_part(int w) {
+    merge_planes_of(fields, w);
   }
   __device__ __forceinline__ void step(int s, uint32_t (&registers)[4]) const {
 #pragma unroll
@@ -45,7 +47,6 @@ struct PlaneWords {
 
 struct Base5Words {
   static constexpr int kUnitTiles = kBase5UnitTiles;
-  static constexpr bool kHandsOutWords = false;
   Base5UnitWords words;
   Base5UnitPlanes planes;  // once prepared
 
@@ -60,8 +61,9 @@ struct Base5Words {
       words[i][3] = loaded.w;
     }
   }
-  __device__ __forceinline__ void prepare(int) {
-    expand_base5_unit(words, planes);
+  // At the end: the words take fewer registers than the planes.
+  __device__ __forceinline__ void prepare_part(int part) {
+    if (part + 1 == kPrepareParts) expand_base5_unit(words, planes);
   }
   // The fields of a tile are the same for its steps: made once where those are written out.
   __device__ __forceinline__ void step(int s, uint32_t (&registers)[4]) const {
@@ -74,5 +76,12 @@ struct Base5Words {
     }
   }
 };
+
+template <class Words>
+__device__ __forceinline__ void prepare(Words& words) {
+#pragma unroll
+  for (int part = 0; part < kPrepareParts; ++part)
+    words.prepare_part(part);
+}
 
 }  // namespace abq::runtime::cuda::wgmma
