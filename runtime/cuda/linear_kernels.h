@@ -15,8 +15,19 @@
 
 namespace abq::runtime::cuda {
 
-enum class LinearKernel { kBits, kBytes, kBytesWgmma, kBitsWgmma, kHalf };
+enum class LinearKernel {
+#define ABQ_LINEAR_KERNEL(kernel, name, form, text) kernel,
+#include "runtime/cuda/linear_kernels.def"
+#undef ABQ_LINEAR_KERNEL
+};
+inline constexpr LinearKernel kLinearKernels[] = {
+#define ABQ_LINEAR_KERNEL(kernel, name, form, text) LinearKernel::kernel,
+#include "runtime/cuda/linear_kernels.def"
+#undef ABQ_LINEAR_KERNEL
+};
 std::string_view linear_kernel_name(LinearKernel kernel);  // "cuda.bits"
+enum class TokenForm { kPlanes, kCodes, kHalves };
+TokenForm token_form(LinearKernel kernel);  // what it reads
 
 // What a kernel must be able to do.
 struct LinearProblem {

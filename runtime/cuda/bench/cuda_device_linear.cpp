@@ -1,7 +1,6 @@
 #include "runtime/cuda/bench/cuda_device_linear.h"
 
 #include <algorithm>
-#include <array>
 
 #include "runtime/cuda/bench/graph_timer.h"
 #include "runtime/cuda/token_kernels.h"
@@ -9,17 +8,10 @@
 namespace abq::runtime::cuda {
 namespace {
 
-constexpr std::array kAllKernels = {LinearKernel::kBits, LinearKernel::kBytes,
-                                    LinearKernel::kBytesWgmma, LinearKernel::kBitsWgmma,
-                                    LinearKernel::kHalf};
 constexpr float kNormEps = 1e-5f;
 // Launches of a graph: as many as take some milliseconds.
 constexpr int kLongLaunches = 20;
 constexpr int64_t kLongTokens = 64;
-
-bool reads_planes(LinearKernel kernel) {
-  return kernel == LinearKernel::kBits || kernel == LinearKernel::kBitsWgmma;
-}
 
 template <class T>
 const T* moved(const T* pointer, const uint8_t* from, const uint8_t* to) {
@@ -68,7 +60,7 @@ LinearProblem CudaDeviceLinear::problem(int64_t m) const {
 std::vector<std::string> CudaDeviceLinear::kernels(int64_t m) const {
   const LinearKernel chosen = choose_kernel(problem(m));
   std::vector<std::string> names = {std::string(linear_kernel_name(chosen))};
-  for (const LinearKernel kernel : kAllKernels) {
+  for (const LinearKernel kernel : kLinearKernels) {
     if (kernel != chosen && can_run(kernel, problem(m)).ok())
       names.emplace_back(linear_kernel_name(kernel));
   }
@@ -77,7 +69,7 @@ std::vector<std::string> CudaDeviceLinear::kernels(int64_t m) const {
 
 Result<LinearKernel> CudaDeviceLinear::find(std::string_view kernel) const {
   if (tokens_.m() == 0) return invalid_argument("{}: no input; call set_input() first", kernel);
-  for (const LinearKernel candidate : kAllKernels) {
+  for (const LinearKernel candidate : kLinearKernels) {
     if (linear_kernel_name(candidate) != kernel) continue;
     ABQ_RETURN_IF_ERROR(can_run(candidate, problem(tokens_.m())));
     return candidate;
@@ -112,7 +104,7 @@ Result<quant::QuantizedTokens> CudaDeviceLinear::input_codes() const {
 
 Status CudaDeviceLinear::enqueue(LinearKernel kernel, const WeightTiles& weights,
                                  const LinearOutput& output, cudaStream_t stream) {
-  if (kernel == LinearKernel::kHalf)
+  if (token_form(kernel) == TokenForm::kHalves)
     return run_half_linear(weights, tokens_.half_tokens(), output, stream);
   return run_linear(kernel, weights, tokens_.tiles(true, true), output, stream);
 }
@@ -120,12 +112,12 @@ Status CudaDeviceLinear::enqueue(LinearKernel kernel, const WeightTiles& weights
 Status CudaDeviceLinear::enqueue_input(LinearKernel kernel, cudaStream_t stream) {
   const int k = weights_.k;
   const ConstRows rows(x_.data(), k, tokens_.m(), k);
-  if (kernel == LinearKernel::kHalf) {
+  if (token_form(kernel) == TokenForm::kHalves) {
     const Rows normed{normed_.data(), k, tokens_.m(), k};
     ABQ_RETURN_IF_ERROR(rms_norm(rows, norm_weights_.data(), kNormEps, normed, stream));
     return split_halves(normed, tokens_.half_tokens(), stream);
   }
-  const bool planes = reads_planes(kernel);
+  const bool planes = token_form(kernel) == TokenForm::kPlanes;
   return rms_norm_quantize(rows, norm_weights_.data(), kNormEps, {}, tokens_.tiles(planes, !planes),
                            stream);
 }

@@ -147,8 +147,7 @@ ActivationMemory::Forms ActivationMemory::forms(int storage, int64_t m) const {
     const WeightTiles& tiles = weights_[reader].tiles;
     const int bits = list_.storages[static_cast<size_t>(storage)].bits;
     const LinearKernel kernel = choice_(linear_problem(tiles, bits, m));
-    const bool planes = kernel == LinearKernel::kBits || kernel == LinearKernel::kBitsWgmma;
-    (planes ? forms.planes : forms.codes) = true;
+    (token_form(kernel) == TokenForm::kPlanes ? forms.planes : forms.codes) = true;
     forms.group_sums |= tiles.group_size != 0;
   }
   return forms;

@@ -3,10 +3,6 @@
 namespace abq::runtime::cuda {
 namespace {
 
-constexpr LinearKernel kKernels[] = {LinearKernel::kBits, LinearKernel::kBytes,
-                                     LinearKernel::kBytesWgmma, LinearKernel::kBitsWgmma,
-                                     LinearKernel::kHalf};
-
 bool is_for(const TunedChoice& choice, const LinearProblem& problem) {
   return choice.planes == problem.planes &&
          choice.base5 == (problem.encoding == TileEncoding::kBase5) &&
@@ -18,7 +14,7 @@ bool is_for(const TunedChoice& choice, const LinearProblem& problem) {
 }  // namespace
 
 bool parse_linear_kernel(std::string_view name, LinearKernel* kernel) {
-  for (const LinearKernel known : kKernels) {
+  for (const LinearKernel known : kLinearKernels) {
     if (linear_kernel_name(known) != name) continue;
     *kernel = known;
     return true;

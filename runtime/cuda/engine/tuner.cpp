@@ -95,9 +95,8 @@ Result<TunedChoice> tune(const Kind& kind, int64_t m, TokenArena& arena) {
   best.max_m = m;
   LinearProblem problem = kind.problem;
   problem.m = m;
-  for (const LinearKernel kernel : {LinearKernel::kBits, LinearKernel::kBytes,
-                                    LinearKernel::kBytesWgmma, LinearKernel::kBitsWgmma}) {
-    if (!can_run(kernel, problem).ok()) continue;
+  for (const LinearKernel kernel : kLinearKernels) {
+    if (token_form(kernel) == TokenForm::kHalves || !can_run(kernel, problem).ok()) continue;
     ABQ_ASSIGN_OR_RETURN(const double us, time_kernel(kernel, kind, m, arena));
     if (!best.kernel.empty() && us >= best.us) continue;
     best.kernel = linear_kernel_name(kernel);

@@ -32,7 +32,7 @@ Status check_problem(LinearKernel kernel, const LinearProblem& p) {
     return unsupported("{}: K={}; it takes 1 to {}", name, p.k, quant::kMaxGemmDepth);
   if (p.m < 1 || p.m > kMaxTokens)
     return unsupported("{}: {} tokens; it takes 1 to {}", name, p.m, kMaxTokens);
-  const bool halves = kernel == LinearKernel::kHalf;
+  const bool halves = token_form(kernel) == TokenForm::kHalves;
   if (halves != (p.activation_bits == 16) ||
       (!halves && (p.activation_bits < 1 || p.activation_bits > 8)))
     return unsupported("{}: {} activation bits; it takes {}", name, p.activation_bits,
@@ -69,7 +69,7 @@ LinearProblem problem_of(const WeightTiles& w, const TokenTiles& x) {
 }
 
 Status check_tokens(LinearKernel kernel, const WeightTiles& w, const TokenTiles& x) {
-  const bool bits = kernel == LinearKernel::kBits || kernel == LinearKernel::kBitsWgmma;
+  const bool bits = token_form(kernel) == TokenForm::kPlanes;
   if (x.k != w.k) return invalid_argument("tokens of {} inputs for weights of {}", x.k, w.k);
   if ((bits ? x.planes == nullptr : x.codes == nullptr) || x.scales == nullptr ||
       x.zeros == nullptr || x.sums == nullptr || (w.group_size > 0 && x.group_sums == nullptr))
@@ -81,19 +81,21 @@ Status check_tokens(LinearKernel kernel, const WeightTiles& w, const TokenTiles&
 }  // namespace
 
 std::string_view linear_kernel_name(LinearKernel kernel) {
-  switch (kernel) {
-    case LinearKernel::kBits:
-      return "cuda.bits";
-    case LinearKernel::kBytes:
-      return "cuda.bytes";
-    case LinearKernel::kBytesWgmma:
-      return "cuda.bytes_wgmma";
-    case LinearKernel::kBitsWgmma:
-      return "cuda.bits_wgmma";
-    case LinearKernel::kHalf:
-      return "cuda.half";
-  }
-  return "unknown";
+  constexpr std::string_view kNames[] = {
+#define ABQ_LINEAR_KERNEL(kernel, name, form, text) name,
+#include "runtime/cuda/linear_kernels.def"
+#undef ABQ_LINEAR_KERNEL
+  };
+  return kNames[static_cast<size_t>(kernel)];
+}
+
+TokenForm token_form(LinearKernel kernel) {
+  constexpr TokenForm kForms[] = {
+#define ABQ_LINEAR_KERNEL(kernel, name, form, text) TokenForm::form,
+#include "runtime/cuda/linear_kernels.def"
+#undef ABQ_LINEAR_KERNEL
+  };
+  return kForms[static_cast<size_t>(kernel)];
 }
 
 Status can_run(LinearKernel kernel, const LinearProblem& problem) {
@@ -130,7 +132,7 @@ LinearKernel choose_kernel(const LinearProblem& problem) {
 
 Status run_linear(LinearKernel kernel, const WeightTiles& weights, const TokenTiles& tokens,
                   const LinearOutput& output, cudaStream_t stream) {
-  if (kernel == LinearKernel::kHalf)
+  if (token_form(kernel) == TokenForm::kHalves)
     return invalid_argument("cuda.half takes tokens in halves (run_half_linear)");
   ABQ_RETURN_IF_ERROR(can_run(kernel, problem_of(weights, tokens)));
   ABQ_RETURN_IF_ERROR(check_tokens(kernel, weights, tokens));
