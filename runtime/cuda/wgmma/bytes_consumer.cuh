@@ -44,11 +44,13 @@ __device__ __forceinline__ uint64_t codes_descriptor(const BytesShared& shared, 
 }
 
 // All K of a block tile into `sums`, zero on entry. While the product of a step runs, the registers
-// of the next one are made, across tiles and units; two units take turns in their words, so that
-// what a product may still read is not written.
+// of the next one are made, across tiles and units. Units of one tile take turns in two sets of
+// words, each made ready while the other multiplies; of longer ones, which step() never hands out,
+// the words move, since two sets of their planes would not fit the registers.
 template <int kTokens, class Words>
 struct ChannelProduct {
   static constexpr int kTiles = Words::kUnitTiles;
+  static constexpr bool kTurns = kTiles == 1;
 
   const BytesArguments& a;
   const BytesShared& shared;
@@ -76,13 +78,18 @@ struct ChannelProduct {
       }
       if (fetches && s == kStageSteps - 1)
         fetch_words(a, shared, c, min(left - kTiles, kTiles), next);
-      if (fetches && s >= kSteps - kPrepareParts) next.prepare_part(s - (kSteps - kPrepareParts));
+      if (kTurns && fetches && s >= kSteps - kPrepareParts)
+        next.prepare_part(s - (kSteps - kPrepareParts));
       if (s + 1 < kSteps) {
         words.step(tile * kSteps + s + 1, registers[(s + 1) % 2]);
       } else if (tile + 1 < kTiles && tile + 1 < left) {
         words.step((tile + 1) * kSteps, registers[0]);
       } else if (left > kTiles) {
-        next.step(0, registers[0]);
+        if constexpr (!kTurns) {
+          words = next;
+          prepare(words);
+        }
+        (kTurns ? next : words).step(0, registers[0]);
       }
     }
   }
@@ -96,14 +103,16 @@ struct ChannelProduct {
   }
 
   __device__ __forceinline__ void run(uint32_t (&sums)[kTokens / 2]) {
-    Words even;
-    Words odd;
-    fetch_words(a, shared, c, min(a.k_tiles, kTiles), even);
-    prepare(even);
-    even.step(0, registers[0]);
-    for (int left = a.k_tiles; left > 0; left -= 2 * kTiles) {
-      multiply_unit(left, even, odd, sums);
-      if (left > kTiles) multiply_unit(left - kTiles, odd, even, sums);
+    Words words;
+    Words next;
+    fetch_words(a, shared, c, min(a.k_tiles, kTiles), words);
+    prepare(words);
+    words.step(0, registers[0]);
+    for (int left = a.k_tiles; left > 0; left -= kTiles) {
+      multiply_unit(left, words, next, sums);
+      if (!kTurns) continue;
+      left -= kTiles;
+      if (left > 0) multiply_unit(left, next, words, sums);
     }
     wait_products<0>();
     release_codes(a, shared, read_slot, c.lane);

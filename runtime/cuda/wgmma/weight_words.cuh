@@ -61,9 +61,8 @@ struct Base5Words {
       words[i][3] = loaded.w;
     }
   }
-  // At the end: the words take fewer registers than the planes.
   __device__ __forceinline__ void prepare_part(int part) {
-    if (part + 1 == kPrepareParts) expand_base5_unit(words, planes);
+    if (part == 0) expand_base5_unit(words, planes);
   }
   // The fields of a tile are the same for its steps: made once where those are written out.
   __device__ __forceinline__ void step(int s, uint32_t (&registers)[4]) const {
