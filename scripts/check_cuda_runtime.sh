@@ -53,14 +53,15 @@ phase_ptx() {
   return $bad
 }
 
-# racecheck watches every access to shared memory: it gets one test of each kind of kernel.
+# racecheck watches every access to shared memory: it gets one test of each kind of kernel. Not of the
+# wgmma kernels: it takes the copy engine's writes (UBLKCP) for a warp's and does not know that readers
+# wait for their bytes at a barrier in shared memory.
 race_tests() {
   case $1 in
     tokens) echo 'tokens: rms_norm_quantize of NaN*,tokens: embed*,tokens: hadamard behind*' ;;
     linear) echo 'stacked parts*' ;;
     half) echo 'cuda.half adds a residual*' ;;
     attention) echo 'windows agree with the reference' ;;
-    wgmma) echo 'bytes_wgmma: outputs with scales*' ;;
   esac
 }
 
@@ -68,6 +69,7 @@ phase_sanitize() {
   local bad=0 checker=(compute-sanitizer --report-api-errors no --error-exitcode 9)
   for part in "${kernel_tests[@]}"; do
     run_tests 240 "abq_runtime_cuda_${part}_tests" "${checker[@]}" --tool memcheck || bad=1
+    [[ -n $(race_tests "$part") ]] || continue
     # The program's own arguments stand behind it: a command of its own.
     timeout 240 "${checker[@]}" --tool racecheck "$tests/abq_runtime_cuda_${part}_tests" \
       -tc="$(race_tests "$part")" 2>&1 | tail -1
