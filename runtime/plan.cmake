@@ -7,4 +7,4 @@ abq_add_layer(plan
     plan_header.cpp
     plan_operations.cpp
     plan_steps.cpp
-  DEPENDS abq_quant abq_proto abq_support)
+  DEPENDS abq_compute abq_quant abq_proto abq_support)
