@@ -98,16 +98,29 @@ inline void check_tokens(const Tensor& x, int bits, int64_t segment) {
 }
 
 // Returns how many neighbours share a scale.
-inline int64_t check_weight_quantizer(const Tensor& w, const Tensor& clip_low,
-                                      const Tensor& clip_high, const WeightQuantizer& quantizer) {
-  using Kind = WeightQuantizer::Kind;
+inline int64_t check_groups(const Tensor& w, const WeightQuantizer& quantizer) {
   const int64_t length = quantizer.group_size == 0 ? w.cols() : quantizer.group_size;
   ABQ_CHECK(length > 0 && w.cols() % length == 0);
-  ABQ_CHECK(quantizer.kind == Kind::kBinary || quantizer.levels >= 2);
-  ABQ_CHECK(quantizer.kind != Kind::kSymmetric || quantizer.steps >= 1);
+  ABQ_CHECK(quantizer.kind == WeightQuantizer::Kind::kBinary || quantizer.levels >= 2);
+  return length;
+}
+
+inline int64_t check_weight_quantizer(const Tensor& w, const Tensor& clip_low,
+                                      const Tensor& clip_high, const WeightQuantizer& quantizer) {
+  const int64_t length = check_groups(w, quantizer);
+  ABQ_CHECK(quantizer.kind != WeightQuantizer::Kind::kSymmetric || quantizer.steps >= 1);
   const int64_t groups = w.size() / length;
   ABQ_CHECK(clip_low.empty() == clip_high.empty());
   ABQ_CHECK(clip_low.empty() || (clip_low.size() == groups && clip_high.size() == groups));
+  return length;
+}
+
+inline int64_t check_rounded_weight(const Tensor& offsets, const Tensor& scales,
+                                    const Tensor& zeros, const WeightQuantizer& quantizer) {
+  const int64_t length = check_groups(offsets, quantizer);
+  const int64_t groups = offsets.size() / length;
+  ABQ_CHECK(scales.size() == groups);
+  ABQ_CHECK(quantizer.kind == WeightQuantizer::Kind::kBinary || zeros.size() == groups);
   return length;
 }
 

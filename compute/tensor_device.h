@@ -17,10 +17,9 @@
 //     status() says what failed. Wrong shapes are broken invariants of ours (ABQ_CHECK), the same
 //     on all devices (compute/tensor_checks.h).
 //   - A gradient has the shape of the argument that it is the gradient of. Vectors (a norm's
-//   weight,
-//     frequencies, the vectors of affine_weight), clip factors and what accumulate(), assign() and
-//     adamw() change are known by their size, whatever its rows and columns; all other operands
-//     that meet element by element have one shape.
+//     weight, frequencies, the vectors of affine_weight), clip factors, scales and zeros of rounded
+//     weights and what accumulate(), assign() and adamw() change are known by their size, whatever
+//     its rows and columns; all other operands that meet element by element have one shape.
 //   - One thread at a time.
 //
 // A function f has `f_backward`, which takes f's inputs (or its result where that is what the
@@ -68,6 +67,11 @@ struct AffineGradient {
   Tensor column_scale;
   Tensor a;
   Tensor b;
+};
+
+struct RoundedWeightGradient {
+  Tensor offsets;
+  Tensor scales;
 };
 
 class TensorDevice {
@@ -178,6 +182,25 @@ class TensorDevice {
                                                        const WeightQuantizer& quantizer,
                                                        const Tensor& dy) = 0;
 
+  // Codes learned on scales that are learned (learned rounding as in BRECQ, arXiv 2102.05426, and
+  // the block training of EfficientQAT, arXiv 2407.11062):
+  //   y[n, k] = scales[n, g] * clamp(round(offsets[n, k]), -zeros[n, g], levels - 1 - zeros[n, g])
+  // with g the group of k and halves rounded to even. offsets[N, K] are codes minus zero points
+  // before rounding; scales and zeros [N, G], the zeros whole numbers. Binary:
+  // y = scales * (offsets >= 0 ? 1 : -1), and zeros may be empty. The quantizer gives kind, levels
+  // and group_size; its steps and zero mean nothing here. One product an element: on the same
+  // operands the devices agree in every bit. A NaN offset gives NaN.
+  virtual Tensor rounded_weight(const Tensor& offsets, const Tensor& scales, const Tensor& zeros,
+                                const WeightQuantizer& quantizer) = 0;
+  // Straight through: dy * scale passes to an offset where round(offset) + zero is in
+  // 0 .. levels - 1, bounds included (binary: where |offset| <= 1), 0 elsewhere and for NaN. The
+  // gradient of a scale sums dy times the clamped whole number (binary: the sign) over its group,
+  // and is NaN where an offset of the group is. `offsets_wanted` false: that gradient is empty.
+  virtual RoundedWeightGradient rounded_weight_backward(const Tensor& offsets, const Tensor& scales,
+                                                        const Tensor& zeros,
+                                                        const WeightQuantizer& quantizer,
+                                                        const Tensor& dy, bool offsets_wanted) = 0;
+
   // y[n, k] = w[n, k] * row_scale[n] * column_scale[k] + a[n] * b[k]; each vector ([1, N] or
   // [1, K]) may be empty (1, or no outer product: a and b come together). Gradients of empty
   // vectors are empty, and `w`'s is made only when asked for.
@@ -202,6 +225,12 @@ class TensorDevice {
   virtual Tensor symmetric_divergence(const Tensor& p, const Tensor& target) = 0;
   virtual Tensor symmetric_divergence_backward(const Tensor& p, const Tensor& target,
                                                const Tensor& dloss) = 0;
+  // Mean over rows of KL(softmax(target) || softmax(y)) = sum p_t (log p_t - log p_y), y and target
+  // [rows, vocabulary]; the gradient is (softmax(y) - softmax(target)) * dloss / rows. The loss
+  // keeps its digits where y is close to target up to a constant of the row's.
+  virtual Tensor logit_divergence(const Tensor& y, const Tensor& target) = 0;
+  virtual Tensor logit_divergence_backward(const Tensor& y, const Tensor& target,
+                                           const Tensor& dloss) = 0;
 
   // ---- Optimizer: one step of AdamW (arXiv 1711.05101), all three changed in place.
   virtual void adamw(const Tensor& parameter, const Tensor& gradient, const Tensor& mean,

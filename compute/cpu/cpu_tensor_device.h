@@ -4,7 +4,7 @@
 //   cpu_tensor_device.cpp      memory, products, elementwise functions, optimizer
 //   cpu_tensor_rows.cpp        norms, rotations, repeats, statistics, losses
 //   cpu_tensor_attention.cpp   probabilities, their use, both derivatives
-//   cpu_tensor_quantizers.cpp  the fake quantizers and the affine transform of weights
+//   cpu_tensor_quantizers.cpp  the fake quantizers, rounded weights, the affine transform
 //   cpu_compensated_rounder.h  rounding with error compensation
 #pragma once
 
@@ -80,7 +80,12 @@ class CpuTensorDevice final : public TensorDevice {
                                                const Tensor& clip_high,
                                                const WeightQuantizer& quantizer,
                                                const Tensor& dy) override;
-
+  Tensor rounded_weight(const Tensor& offsets, const Tensor& scales, const Tensor& zeros,
+                        const WeightQuantizer& quantizer) override;
+  RoundedWeightGradient rounded_weight_backward(const Tensor& offsets, const Tensor& scales,
+                                                const Tensor& zeros,
+                                                const WeightQuantizer& quantizer, const Tensor& dy,
+                                                bool offsets_wanted) override;
   Tensor affine_weight(const Tensor& w, const Tensor& row_scale, const Tensor& column_scale,
                        const Tensor& a, const Tensor& b) override;
   AffineGradient affine_weight_backward(const Tensor& w, const Tensor& row_scale,
@@ -95,6 +100,9 @@ class CpuTensorDevice final : public TensorDevice {
   Tensor symmetric_divergence(const Tensor& p, const Tensor& target) override;
   Tensor symmetric_divergence_backward(const Tensor& p, const Tensor& target,
                                        const Tensor& dloss) override;
+  Tensor logit_divergence(const Tensor& y, const Tensor& target) override;
+  Tensor logit_divergence_backward(const Tensor& y, const Tensor& target,
+                                   const Tensor& dloss) override;
 
   void adamw(const Tensor& parameter, const Tensor& gradient, const Tensor& mean,
              const Tensor& variance, const AdamW& settings) override;

@@ -1,5 +1,6 @@
-// The fake quantizers. Ranges and grids follow quant/affine.cpp operation for operation, in code
-// that may not fuse a multiplication with an addition; the kernels only apply a grid.
+// The quantizers of weights and tokens. Ranges and grids follow quant/affine.cpp operation for
+// operation, in code that may not fuse a multiplication with an addition; the kernels only apply a
+// grid.
 #include "compute/cpu/cpu_tensor_device.h"
 #include "compute/cpu/pieces.h"
 #include "compute/cpu/weight_grid.h"
@@ -68,6 +69,16 @@ WeightQuantizer token_quantizer(const Tensor& x, int bits, int64_t segment) {
 Clip clip_of(const Tensor& low, const Tensor& high, int64_t group) {
   if (low.empty()) return {};
   return {low.as<float>()[group], high.as<float>()[group]};
+}
+
+RoundedGroup rounded_group(const Tensor& scales, const Tensor& zeros,
+                           const WeightQuantizer& quantizer, int64_t group) {
+  const float scale = scales.as<float>()[group];
+  if (quantizer.kind == Kind::kBinary) return {.scale = scale, .binary = true};
+  const float zero = zeros.as<float>()[group];
+  return {.scale = scale,
+          .low = 0.0f - zero,  // -zero would make 0 a negative one
+          .high = static_cast<float>(quantizer.levels - 1) - zero};
 }
 
 // The operands of affine_weight, row by row.
@@ -160,6 +171,41 @@ WeightGradient CpuTensorDevice::fake_quantize_weight_backward(const Tensor& w,
       if (clip_low.empty()) continue;
       gradient.clip_low.as<float>()[g] = dclip.low;
       gradient.clip_high.as<float>()[g] = dclip.high;
+    }
+  });
+  return gradient;
+}
+
+Tensor CpuTensorDevice::rounded_weight(const Tensor& offsets, const Tensor& scales,
+                                       const Tensor& zeros, const WeightQuantizer& quantizer) {
+  const int64_t length = check_rounded_weight(offsets, scales, zeros, quantizer);
+  Tensor y = allocate(offsets.rows(), offsets.cols());
+  if (memory_.failed()) return y;
+  for_row_pieces(offsets.size() / length, length, [&](int64_t first, int64_t last) {
+    for (int64_t g = first; g < last; ++g) {
+      tensor_kernels_.round_weight(rounded_group(scales, zeros, quantizer, g),
+                                   offsets.as<float>() + g * length, length,
+                                   y.as<float>() + g * length);
+    }
+  });
+  return y;
+}
+
+RoundedWeightGradient CpuTensorDevice::rounded_weight_backward(
+    const Tensor& offsets, const Tensor& scales, const Tensor& zeros,
+    const WeightQuantizer& quantizer, const Tensor& dy, bool offsets_wanted) {
+  const int64_t length = check_rounded_weight(offsets, scales, zeros, quantizer);
+  check_same_shape(offsets, dy);
+  RoundedWeightGradient gradient;
+  if (offsets_wanted) gradient.offsets = allocate(offsets.rows(), offsets.cols());
+  gradient.scales = allocate(scales.rows(), scales.cols());
+  if (memory_.failed()) return gradient;
+  for_row_pieces(offsets.size() / length, length, [&](int64_t first, int64_t last) {
+    for (int64_t g = first; g < last; ++g) {
+      gradient.scales.as<float>()[g] = tensor_kernels_.round_weight_backward(
+          rounded_group(scales, zeros, quantizer, g), offsets.as<float>() + g * length,
+          dy.as<float>() + g * length, length,
+          offsets_wanted ? gradient.offsets.as<float>() + g * length : nullptr);
     }
   });
   return gradient;

@@ -20,6 +20,18 @@ float* row_of(const Tensor& x, int64_t r) {
   return x.as<float>() + r * x.cols();
 }
 
+LogitRow logit_row(const TensorKernels& kernels, const Tensor& y, const Tensor& target, int64_t r) {
+  LogitRow row = {.y = row_of(y, r), .target = row_of(target, r)};
+  const ExponentialSum of_y = kernels.exponential_sum(row.y, y.cols());
+  const ExponentialSum of_target = kernels.exponential_sum(row.target, y.cols());
+  row.y_high = of_y.high;
+  row.y_factor = static_cast<float>(1 / of_y.sum);
+  row.target_high = of_target.high;
+  row.target_factor = static_cast<float>(1 / of_target.sum);
+  row.shift = (of_target.high - of_y.high) + static_cast<float>(std::log(of_target.sum / of_y.sum));
+  return row;
+}
+
 }  // namespace
 
 void CpuTensorDevice::add_rows(const Tensor& partial, int64_t first_col, const Tensor& sum) const {
@@ -234,6 +246,27 @@ Tensor CpuTensorDevice::symmetric_divergence_backward(const Tensor& p, const Ten
     }
   });
   return dp;
+}
+
+Tensor CpuTensorDevice::logit_divergence(const Tensor& y, const Tensor& target) {
+  check_loss(y, target);
+  return mean_of_rows(y.rows(), y.cols(), [&](int64_t r) {
+    return tensor_kernels_.logit_divergence(logit_row(tensor_kernels_, y, target, r), y.cols());
+  });
+}
+
+Tensor CpuTensorDevice::logit_divergence_backward(const Tensor& y, const Tensor& target,
+                                                  const Tensor& dloss) {
+  check_loss_backward(y, target, dloss);
+  Tensor dy = allocate(y.rows(), y.cols());
+  if (memory_.failed()) return dy;
+  const float factor = *dloss.as<float>() / static_cast<float>(y.rows());
+  for_row_pieces(y.rows(), y.cols(), [&](int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; ++r)
+      tensor_kernels_.logit_divergence_backward(logit_row(tensor_kernels_, y, target, r), factor,
+                                                y.cols(), row_of(dy, r));
+  });
+  return dy;
 }
 
 }  // namespace abq::compute

@@ -21,6 +21,15 @@ struct Extremes {
   float high = 0.0f;
 };
 
+// The whole numbers that offsets of one group round to, times a scale: low .. high or (binary) -1
+// and 1.
+struct RoundedGroup {
+  float scale = 1.0f;
+  float low = 0.0f;
+  float high = 0.0f;
+  bool binary = false;
+};
+
 // One row y[k] = w[k] * row_scale * column_scale[k] + a * b[k]; a null vector is absent.
 struct AffineRow {
   const float* w = nullptr;
@@ -36,6 +45,23 @@ struct AffineRowGradient {
   float* b = nullptr;             // added to
   float row_scale = 0.0f;
   float a = 0.0f;
+};
+
+// sum = sum exp(x - high), high the largest x.
+struct ExponentialSum {
+  float high = 0.0f;
+  double sum = 0.0;
+};
+
+// One row of two matrices of logits; softmax(x) = exp(x - high) * factor.
+struct LogitRow {
+  const float* y = nullptr;
+  const float* target = nullptr;
+  float y_high = 0.0f;
+  float y_factor = 0.0f;
+  float target_high = 0.0f;
+  float target_factor = 0.0f;
+  float shift = 0.0f;  // log sum exp(target) - log sum exp(y)
 };
 
 struct AdamWFactors {
@@ -100,6 +126,12 @@ struct TensorKernels {
                              float* dx);
   // x += factor with the sign of `of`, 0 for 0.
   void (*add_signs)(float factor, const float* of, int64_t count, float* x);
+  // y = scale * (whole number of the offset); NaN stays NaN.
+  void (*round_weight)(const RoundedGroup& group, const float* offsets, int64_t count, float* y);
+  // doffsets = dy * scale where rounding stays inside low .. high (binary: |offset| <= 1), else 0;
+  // null: not wanted. Returns the gradient of the scale.
+  float (*round_weight_backward)(const RoundedGroup& group, const float* offsets, const float* dy,
+                                 int64_t count, float* doffsets);
   void (*affine_row)(const AffineRow& row, int64_t count, float* y);
   void (*affine_row_backward)(const AffineRow& row, const float* dy, int64_t count,
                               AffineRowGradient& gradient);
@@ -112,6 +144,11 @@ struct TensorKernels {
   float (*divergence)(const float* p, const float* t, float floor, int64_t count);
   void (*divergence_backward)(const float* p, const float* t, float floor, float factor,
                               int64_t count, float* dp);
+  ExponentialSum (*exponential_sum)(const float* x, int64_t count);
+  // sum p_t (log p_t - log p_y), p the softmax of target and of y.
+  float (*logit_divergence)(const LogitRow& row, int64_t count);
+  // dy = factor (p_y - p_t).
+  void (*logit_divergence_backward)(const LogitRow& row, float factor, int64_t count, float* dy);
 };
 
 }  // namespace abq::compute

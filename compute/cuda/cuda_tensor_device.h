@@ -94,6 +94,12 @@ class CudaTensorDevice final : public TensorDevice {
                                                const Tensor& clip_high,
                                                const WeightQuantizer& quantizer,
                                                const Tensor& dy) override;
+  Tensor rounded_weight(const Tensor& offsets, const Tensor& scales, const Tensor& zeros,
+                        const WeightQuantizer& quantizer) override;
+  RoundedWeightGradient rounded_weight_backward(const Tensor& offsets, const Tensor& scales,
+                                                const Tensor& zeros,
+                                                const WeightQuantizer& quantizer, const Tensor& dy,
+                                                bool offsets_wanted) override;
   Tensor affine_weight(const Tensor& w, const Tensor& row_scale, const Tensor& column_scale,
                        const Tensor& a, const Tensor& b) override;
   AffineGradient affine_weight_backward(const Tensor& w, const Tensor& row_scale,
@@ -108,6 +114,9 @@ class CudaTensorDevice final : public TensorDevice {
   Tensor symmetric_divergence(const Tensor& p, const Tensor& target) override;
   Tensor symmetric_divergence_backward(const Tensor& p, const Tensor& target,
                                        const Tensor& dloss) override;
+  Tensor logit_divergence(const Tensor& y, const Tensor& target) override;
+  Tensor logit_divergence_backward(const Tensor& y, const Tensor& target,
+                                   const Tensor& dloss) override;
 
   void adamw(const Tensor& parameter, const Tensor& gradient, const Tensor& mean,
              const Tensor& variance, const AdamW& settings) override;

@@ -1,5 +1,5 @@
-// What learned passes train through: quantizers, affine transforms, losses and the optimizer. Each
-// function is one launcher of row_kernels.h; here are shapes, results and scratch.
+// What learned passes train through: quantizers, rounded weights, affine transforms, losses and the
+// optimizer. Each function is one launcher of row_kernels.h; here are shapes, results and scratch.
 #include "compute/cuda/cuda_tensor_device.h"
 #include "compute/cuda/row_kernels.h"
 #include "compute/cuda/tensor_arguments.h"
@@ -84,6 +84,37 @@ WeightGradient CudaTensorDevice::fake_quantize_weight_backward(const Tensor& w,
     cuda::fake_quantize_weight_backward(floats(w), floats(clip_low), floats(clip_high), grid,
                                         floats(dy), floats(d.w), floats(d.clip_low),
                                         floats(d.clip_high), w.rows(), w.cols(), stream_);
+  });
+  return d;
+}
+
+// ---- Rounded weights
+
+Tensor CudaTensorDevice::rounded_weight(const Tensor& offsets, const Tensor& scales,
+                                        const Tensor& zeros, const WeightQuantizer& quantizer) {
+  const WeightGrid grid =
+      weight_grid(quantizer, check_rounded_weight(offsets, scales, zeros, quantizer));
+  Tensor y = allocate(offsets.rows(), offsets.cols());
+  run("rounded_weight", y, [&] {
+    cuda::rounded_weight(floats(offsets), floats(scales), floats(zeros), grid, floats(y),
+                         offsets.rows(), offsets.cols(), stream_);
+  });
+  return y;
+}
+
+RoundedWeightGradient CudaTensorDevice::rounded_weight_backward(
+    const Tensor& offsets, const Tensor& scales, const Tensor& zeros,
+    const WeightQuantizer& quantizer, const Tensor& dy, bool offsets_wanted) {
+  const WeightGrid grid =
+      weight_grid(quantizer, check_rounded_weight(offsets, scales, zeros, quantizer));
+  check_same_shape(offsets, dy);
+  RoundedWeightGradient d;
+  if (offsets_wanted) d.offsets = allocate(offsets.rows(), offsets.cols());
+  d.scales = allocate(scales.rows(), scales.cols());
+  run("rounded_weight_backward", d.scales, [&] {
+    cuda::rounded_weight_backward(floats(offsets), floats(scales), floats(zeros), grid, floats(dy),
+                                  floats(d.offsets), floats(d.scales), offsets.rows(),
+                                  offsets.cols(), stream_);
   });
   return d;
 }
@@ -193,6 +224,28 @@ Tensor CudaTensorDevice::symmetric_divergence_backward(const Tensor& p, const Te
                                         p.rows(), p.cols(), stream_);
   });
   return dp;
+}
+
+Tensor CudaTensorDevice::logit_divergence(const Tensor& y, const Tensor& target) {
+  check_loss(y, target);
+  Tensor loss = allocate(1, 1);
+  const Tensor scratch = allocate(1, logit_divergence_scratch(y.rows(), y.cols()));
+  run("logit_divergence", y, [&] {
+    cuda::logit_divergence(floats(y), floats(target), floats(loss), floats(scratch), y.rows(),
+                           y.cols(), stream_);
+  });
+  return loss;
+}
+
+Tensor CudaTensorDevice::logit_divergence_backward(const Tensor& y, const Tensor& target,
+                                                   const Tensor& dloss) {
+  check_loss_backward(y, target, dloss);
+  Tensor dy = allocate(y.rows(), y.cols());
+  run("logit_divergence_backward", dy, [&] {
+    cuda::logit_divergence_backward(floats(y), floats(target), floats(dloss), floats(dy), y.rows(),
+                                    y.cols(), stream_);
+  });
+  return dy;
 }
 
 // ---- Optimizer

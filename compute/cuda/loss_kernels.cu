@@ -162,6 +162,64 @@ struct RowDivergenceBackward {
   }
 };
 
+// ---- Divergence of logits
+
+template <class Shape>
+__device__ LogitRow logit_row_of(const Team<Shape>& team, const Row<Shape>& y,
+                                 const Row<Shape>& target) {
+  ExponentialSum of_y;
+  ExponentialSum of_target;
+  team.each([&](int slot, int column) {
+    add_exponential(of_y, y.at(slot, column));
+    add_exponential(of_target, target.at(slot, column));
+  });
+  float highs[2] = {of_y.high, of_target.high};
+  team.reduce(highs, LargerOf{});
+  float sums[2] = {sum_below(highs[0], of_y), sum_below(highs[1], of_target)};
+  team.reduce(sums, SumOf{});
+  return logit_row(highs[0], sums[0], highs[1], sums[1]);
+}
+
+struct RowLogitDivergence {
+  const float* y;
+  const float* target;
+  float* partial;
+  int64_t cols;
+
+  template <class Shape>
+  __device__ void operator()(const Team<Shape>& team, int64_t row) const {
+    const Row<Shape> values(team, y + row * cols);
+    const Row<Shape> targets(team, target + row * cols);
+    const LogitRow logits = logit_row_of(team, values, targets);
+    float sum = 0.0f;
+    team.each([&](int slot, int column) {
+      sum += logit_column(logits, values.at(slot, column), targets.at(slot, column)).divergence();
+    });
+    sum = team.sum(sum);
+    if (team.leads()) partial[row] = sum;
+  }
+};
+
+struct RowLogitDivergenceBackward {
+  const float* y;
+  const float* target;
+  const float* dloss;
+  float* dy;
+  int64_t cols;
+  float factor;  // 1 / rows
+
+  template <class Shape>
+  __device__ void operator()(const Team<Shape>& team, int64_t row) const {
+    const Row<Shape> values(team, y + row * cols);
+    const Row<Shape> targets(team, target + row * cols);
+    const LogitRow logits = logit_row_of(team, values, targets);
+    const float d = *dloss * factor;
+    team.store(dy + row * cols, [&](int slot, int column) {
+      return d * logit_column(logits, values.at(slot, column), targets.at(slot, column)).gradient();
+    });
+  }
+};
+
 }  // namespace
 
 int64_t mean_cosine_scratch(int64_t rows, int64_t) {
@@ -214,6 +272,23 @@ void symmetric_divergence_backward(const float* p, const float* target, const fl
                                    float* dp, int64_t rows, int64_t cols, cudaStream_t stream) {
   for_rows(RowDivergenceBackward{p, target, dloss, dp, cols, 1.0f / static_cast<float>(rows)}, rows,
            cols, all_aligned16(p, target, dp), stream);
+}
+
+int64_t logit_divergence_scratch(int64_t rows, int64_t) {
+  return rows;
+}
+
+void logit_divergence(const float* y, const float* target, float* loss, float* scratch,
+                      int64_t rows, int64_t cols, cudaStream_t stream) {
+  for_rows(RowLogitDivergence{y, target, scratch, cols}, rows, cols, all_aligned16(y, target),
+           stream);
+  mean_of(scratch, rows, rows, loss, stream);
+}
+
+void logit_divergence_backward(const float* y, const float* target, const float* dloss, float* dy,
+                               int64_t rows, int64_t cols, cudaStream_t stream) {
+  for_rows(RowLogitDivergenceBackward{y, target, dloss, dy, cols, 1.0f / static_cast<float>(rows)},
+           rows, cols, all_aligned16(y, target, dy), stream);
 }
 
 }  // namespace abq::compute::cuda

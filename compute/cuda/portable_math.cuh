@@ -3,6 +3,8 @@
 // side is compiled without contraction and lets tests call the formulas of the kernels.
 #pragma once
 
+#include <cuda_runtime_api.h>
+
 #define ABQ_HOST_DEVICE __host__ __device__ __forceinline__
 
 namespace abq::compute::cuda {

@@ -74,6 +74,47 @@ ABQ_HOST_DEVICE ElementGradient fake_quantized_backward(float x, float dy, const
   return {dy, dy * (rounded - ratio)};
 }
 
+// Rounded weights: what an offset stands for on a scale of 1, and whether a gradient passes to it.
+// NaN stays NaN and passes nothing.
+struct CodeNumbers {  // whole numbers low .. high
+  float low;
+  float high;
+
+  ABQ_HOST_DEVICE float of(float offset) const {
+    const float number = round_half_even(offset);
+    const float raised = number < low ? low : number;
+    return raised > high ? high : raised;
+  }
+  ABQ_HOST_DEVICE bool passes(float offset) const {
+    const float number = round_half_even(offset);
+    return number >= low && number <= high;
+  }
+};
+
+ABQ_HOST_DEVICE CodeNumbers code_numbers(float zero, float max_code) {
+  return {subtract_rn(0.0f, zero), subtract_rn(max_code, zero)};  // -zero could be a negative 0
+}
+
+struct SignNumbers {  // -1 and 1
+  ABQ_HOST_DEVICE float of(float offset) const {
+    if (offset != offset) return offset;
+    return offset >= 0.0f ? 1.0f : -1.0f;
+  }
+  ABQ_HOST_DEVICE bool passes(float offset) const { return fabsf(offset) <= 1.0f; }
+};
+
+template <class Numbers>
+ABQ_HOST_DEVICE float rounded_weight_of(float offset, float scale, const Numbers& numbers) {
+  return multiply_rn(scale, numbers.of(offset));
+}
+
+// `x` is the gradient of the offset.
+template <class Numbers>
+ABQ_HOST_DEVICE ElementGradient rounded_weight_gradient(float offset, float dy, float scale,
+                                                        const Numbers& numbers) {
+  return {numbers.passes(offset) ? dy * scale : 0.0f, dy * numbers.of(offset)};
+}
+
 // Gradients of the two bounds of a range.
 struct RangeGradient {
   float low;

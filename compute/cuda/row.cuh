@@ -79,8 +79,10 @@ struct Team {
   __device__ void store(float* y, F f) const {
     if constexpr (Shape::kInRegisters) {
       if (vector) return store_vectors(y, f);
+      each([&](int slot, int column) { y[column] = f(slot, column); });
+    } else {
+      store_batches(y, f);
     }
-    each([&](int slot, int column) { y[column] = f(slot, column); });
   }
 
   // Combines v of all threads of the team; every thread gets the same results. All threads of the
@@ -124,6 +126,25 @@ struct Team {
                           f(slot + 3, column + 3)};
       store4(y + column, v);
     }
+  }
+
+  // Rows that f reads from memory: some columns are computed before any is stored, because a store
+  // holds back the loads that follow it.
+  template <class F>
+  __device__ void store_batches(float* y, F f) const {
+    constexpr int kBatch = 4;
+    int column = lane;
+    for (; column + (kBatch - 1) * Shape::kTeam < cols; column += kBatch * Shape::kTeam) {
+      float v[kBatch];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i)
+        v[i] = f(0, column + i * Shape::kTeam);
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i)
+        y[column + i * Shape::kTeam] = v[i];
+    }
+    for (; column < cols; column += Shape::kTeam)
+      y[column] = f(0, column);
   }
 
   // Over kLanes neighbouring lanes; `combine` is commutative, so that all get the same bits.

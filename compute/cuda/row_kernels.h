@@ -93,6 +93,15 @@ void fake_quantize_weight_backward(const float* w, const float* clip_low, const 
                                    float* dclip_low, float* dclip_high, int64_t rows, int64_t cols,
                                    cudaStream_t stream);
 
+// offsets, y, dy, doffsets [rows, cols]; scales, zeros, dscales [rows, cols / group_size]. zeros
+// are not read for binary weights. Null doffsets: not wanted.
+void rounded_weight(const float* offsets, const float* scales, const float* zeros,
+                    const WeightGrid& grid, float* y, int64_t rows, int64_t cols,
+                    cudaStream_t stream);
+void rounded_weight_backward(const float* offsets, const float* scales, const float* zeros,
+                             const WeightGrid& grid, const float* dy, float* doffsets,
+                             float* dscales, int64_t rows, int64_t cols, cudaStream_t stream);
+
 // w, y [rows, cols], row_scale, a [rows], column_scale, b [cols]; each may be null, a and b
 // together.
 void affine_weight(const float* w, const float* row_scale, const float* column_scale,
@@ -123,6 +132,11 @@ void symmetric_divergence(const float* p, const float* target, float* loss, floa
                           int64_t rows, int64_t cols, cudaStream_t stream);
 void symmetric_divergence_backward(const float* p, const float* target, const float* dloss,
                                    float* dp, int64_t rows, int64_t cols, cudaStream_t stream);
+int64_t logit_divergence_scratch(int64_t rows, int64_t cols);
+void logit_divergence(const float* y, const float* target, float* loss, float* scratch,
+                      int64_t rows, int64_t cols, cudaStream_t stream);
+void logit_divergence_backward(const float* y, const float* target, const float* dloss, float* dy,
+                               int64_t rows, int64_t cols, cudaStream_t stream);
 
 // ---- Optimizer: compute::AdamW in plain words
 struct AdamWStep {

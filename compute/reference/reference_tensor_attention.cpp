@@ -239,4 +239,48 @@ Tensor ReferenceTensorDevice::symmetric_divergence_backward(const Tensor& p, con
   });
 }
 
+namespace {
+
+double log_sum_exp(const Tensor& x, int64_t row) {
+  double high = at(x, row, 0);
+  for (int64_t c = 1; c < x.cols(); ++c)
+    high = std::max(high, at(x, row, c));
+  double sum = 0;
+  for (int64_t c = 0; c < x.cols(); ++c)
+    sum += std::exp(at(x, row, c) - high);
+  return high + std::log(sum);
+}
+
+}  // namespace
+
+Tensor ReferenceTensorDevice::logit_divergence(const Tensor& y, const Tensor& target) {
+  check_loss(y, target);
+  return make(1, 1, [&](int64_t, int64_t) {
+    double sum = 0;
+    for (int64_t r = 0; r < y.rows(); ++r) {
+      const double y_sum = log_sum_exp(y, r), target_sum = log_sum_exp(target, r);
+      for (int64_t c = 0; c < y.cols(); ++c) {
+        const double log_t = at(target, r, c) - target_sum;
+        sum += std::exp(log_t) * (log_t - (at(y, r, c) - y_sum));
+      }
+    }
+    return sum / static_cast<double>(y.rows());
+  });
+}
+
+Tensor ReferenceTensorDevice::logit_divergence_backward(const Tensor& y, const Tensor& target,
+                                                        const Tensor& dloss) {
+  check_loss_backward(y, target, dloss);
+  const Tensor dy = allocate(y.rows(), y.cols());
+  if (memory_.failed()) return dy;
+  const double factor = at(dloss, 0) / static_cast<double>(y.rows());
+  for (int64_t r = 0; r < y.rows(); ++r) {
+    const double y_sum = log_sum_exp(y, r), target_sum = log_sum_exp(target, r);
+    for (int64_t c = 0; c < y.cols(); ++c)
+      at(dy, r, c) =
+          factor * (std::exp(at(y, r, c) - y_sum) - std::exp(at(target, r, c) - target_sum));
+  }
+  return dy;
+}
+
 }  // namespace abq::compute

@@ -5,6 +5,7 @@
 //   reference_tensor_device.cpp      memory, products, elementwise functions, rows, optimizer
 //   reference_tensor_attention.cpp   attention and the losses
 //   reference_tensor_quantizers.cpp  the fake quantizers and the affine transform of weights
+//   reference_rounded_weight.cpp     weights with learned codes
 #pragma once
 
 #include "compute/host_memory.h"
@@ -73,7 +74,12 @@ class ReferenceTensorDevice final : public TensorDevice {
                                                const Tensor& clip_high,
                                                const WeightQuantizer& quantizer,
                                                const Tensor& dy) override;
-
+  Tensor rounded_weight(const Tensor& offsets, const Tensor& scales, const Tensor& zeros,
+                        const WeightQuantizer& quantizer) override;
+  RoundedWeightGradient rounded_weight_backward(const Tensor& offsets, const Tensor& scales,
+                                                const Tensor& zeros,
+                                                const WeightQuantizer& quantizer, const Tensor& dy,
+                                                bool offsets_wanted) override;
   Tensor affine_weight(const Tensor& w, const Tensor& row_scale, const Tensor& column_scale,
                        const Tensor& a, const Tensor& b) override;
   AffineGradient affine_weight_backward(const Tensor& w, const Tensor& row_scale,
@@ -88,6 +94,9 @@ class ReferenceTensorDevice final : public TensorDevice {
   Tensor symmetric_divergence(const Tensor& p, const Tensor& target) override;
   Tensor symmetric_divergence_backward(const Tensor& p, const Tensor& target,
                                        const Tensor& dloss) override;
+  Tensor logit_divergence(const Tensor& y, const Tensor& target) override;
+  Tensor logit_divergence_backward(const Tensor& y, const Tensor& target,
+                                   const Tensor& dloss) override;
 
   void adamw(const Tensor& parameter, const Tensor& gradient, const Tensor& mean,
              const Tensor& variance, const AdamW& settings) override;

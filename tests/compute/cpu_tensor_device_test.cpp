@@ -42,12 +42,24 @@ TEST_CASE("tensors on the CPU: losses agree with float64") {
   match_reference(loss_cases());
 }
 
+TEST_CASE("tensors on the CPU: the divergence of logits agrees with float64") {
+  match_reference(logit_cases());
+}
+
 TEST_CASE("tensors on the CPU: token quantizers agree with float64") {
   match_reference(token_quantizer_cases());
 }
 
 TEST_CASE("tensors on the CPU: weight quantizers agree with float64") {
   match_reference(weight_quantizer_cases());
+}
+
+TEST_CASE("tensors on the CPU: rounded weights agree with float64") {
+  match_reference(rounded_weight_cases());
+}
+
+TEST_CASE("tensors on the CPU: rounded weights are those worked out by hand") {
+  on_every_level(check_rounded_weights);
 }
 
 TEST_CASE("tensors on the CPU: the affine weight transform agrees with float64") {

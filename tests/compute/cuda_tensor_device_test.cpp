@@ -61,12 +61,24 @@ TEST_CASE("tensors on CUDA: losses agree with float64") {
   match_reference(loss_cases());
 }
 
+TEST_CASE("tensors on CUDA: the divergence of logits agrees with float64") {
+  match_reference(logit_cases());
+}
+
 TEST_CASE("tensors on CUDA: token quantizers agree with float64") {
   match_reference(token_quantizer_cases());
 }
 
 TEST_CASE("tensors on CUDA: weight quantizers agree with float64") {
   match_reference(weight_quantizer_cases());
+}
+
+TEST_CASE("tensors on CUDA: rounded weights agree with float64") {
+  match_reference(rounded_weight_cases());
+}
+
+TEST_CASE("tensors on CUDA: rounded weights are those worked out by hand") {
+  check_rounded_weights(*cuda_device());
 }
 
 TEST_CASE("tensors on CUDA: the affine weight transform agrees with float64") {
@@ -230,6 +242,15 @@ TEST_CASE("fake_quantize_weight on CUDA is the CPU's in every bit") {
         }
       }
     }
+  }
+}
+
+TEST_CASE("rounded_weight on CUDA is the CPU's in every bit") {
+  const auto cuda = cuda_device(), cpu = create_cpu_tensor_device();
+  for (const TensorCase& c : rounded_weight_cases()) {
+    if (c.steps != 0) continue;  // the sums of the way back have an order of their own
+    CAPTURE(c.name);
+    CHECK(different_bits(results_on(*cuda, c)[0], results_on(*cpu, c)[0]) == 0);
   }
 }
 

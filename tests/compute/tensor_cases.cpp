@@ -366,7 +366,8 @@ std::vector<TensorCase> all_tensor_cases() {
   std::vector<TensorCase> all;
   for (const auto& cases :
        {product_cases(), elementwise_cases(), row_cases(), attention_cases(), loss_cases(),
-        token_quantizer_cases(), weight_quantizer_cases(), affine_cases(), optimizer_cases()})
+        logit_cases(), token_quantizer_cases(), weight_quantizer_cases(), rounded_weight_cases(),
+        affine_cases(), optimizer_cases()})
     all.insert(all.end(), cases.begin(), cases.end());
   return all;
 }

@@ -107,6 +107,44 @@ void check_memory(TensorDevice& device) {
   CHECK(device.status().ok());
 }
 
+void check_rounded_weights(TensorDevice& device) {
+  const auto same = [&](const Tensor& x, const std::vector<float>& expected) {
+    const auto got = downloaded(device, x);
+    REQUIRE(got.size() == expected.size());
+    for (size_t i = 0; i < got.size(); ++i) {
+      CAPTURE(i);
+      CHECK((got[i] == expected[i] || (std::isnan(got[i]) && std::isnan(expected[i]))));
+    }
+  };
+  // Four levels about the zero point 1: the whole numbers -1 .. 2.
+  const std::vector<float> offsets = {-1.5f, -1.4f, -0.5f, 0.5f, 1.5f, 2.5f, 2.6f, kNaN, 1e30f};
+  const auto count = static_cast<int64_t>(offsets.size());
+  const std::vector<float> dy = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+  const Tensor x = device.upload(offsets, 1, count), d = device.upload(dy, 1, count);
+  const Tensor half = device.filled(1, 1, 0.5f), one = device.filled(1, 1, 1.0f);
+  const WeightQuantizer four{.levels = 4};
+  same(device.rounded_weight(x, half, one, four), {-0.5f, -0.5f, 0, 0, 1, 1, 1, kNaN, 1});
+  const auto gradient = device.rounded_weight_backward(x, half, one, four, d, true);
+  same(gradient.offsets, {0, 1, 1.5f, 2, 2.5f, 3, 0, 0, 0});
+  same(gradient.scales, {kNaN});
+  const auto scale_of_seven =
+      device.rounded_weight_backward(x.view(0, 1, 7), half, one, four, d.view(0, 1, 7), false);
+  CHECK(scale_of_seven.offsets.empty());
+  same(scale_of_seven.scales, {-1.0f - 2.0f + 10.0f + 12.0f + 14.0f});
+
+  // Signs, without zeros; groups of 5 share a scale.
+  const std::vector<float> weights = {-0.0f, 1.0f, -1.0f, 1.25f, kNaN,
+                                      -0.5f, 0.5f, -2.0f, 2.0f,  0.0f};
+  const Tensor w = device.upload(weights, 1, 10), ones = device.filled(1, 10, 1.0f);
+  const Tensor scales = device.upload(std::vector<float>{0.5f, 2.0f}, 1, 2);
+  const WeightQuantizer binary{.kind = WeightQuantizer::Kind::kBinary, .group_size = 5};
+  same(device.rounded_weight(w, scales, {}, binary),
+       {0.5f, 0.5f, -0.5f, 0.5f, kNaN, -2, 2, -2, 2, 2});
+  const auto signs = device.rounded_weight_backward(w, scales, {}, binary, ones, true);
+  same(signs.offsets, {0.5f, 0.5f, 0.5f, 0, 0, 2, 2, 0, 0, 2});
+  same(signs.scales, {kNaN, 1});
+}
+
 void check_shows_nan(TensorDevice& device) {
   HostMatrix x = random_matrix(4, 4, 1);
   const Tensor target = device.upload(x.values, 4, 4);
@@ -115,6 +153,8 @@ void check_shows_nan(TensorDevice& device) {
   CHECK(std::isnan(downloaded(device, device.mean_cosine(y, target))[0]));
   CHECK(std::isnan(downloaded(device, device.mean_squared_error(y, target))[0]));
   CHECK(std::isnan(downloaded(device, device.symmetric_divergence(y, target))[0]));
+  CHECK(std::isnan(downloaded(device, device.logit_divergence(y, target))[0]));
+  CHECK(std::isnan(downloaded(device, device.logit_divergence(target, y))[0]));
   const Tensor loss = device.filled(1, 1, kNaN);
   CHECK(std::isnan(downloaded(device, device.negative_log_abs(loss))[0]));
   const auto normed = downloaded(device, device.rms_norm(y, device.filled(1, 4, 1.0f), 1e-5f));

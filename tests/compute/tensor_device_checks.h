@@ -14,6 +14,8 @@ std::vector<std::vector<float>> results_on(TensorDevice& device, const TensorCas
 void check_matches_reference(TensorDevice& device, const std::vector<TensorCase>& cases);
 // Copies, views, filled and assigned tensors.
 void check_memory(TensorDevice& device);
+// Offsets of rounded weights at halves, at the bounds, beyond them and NaN, worked out by hand.
+void check_rounded_weights(TensorDevice& device);
 // NaN in a loss's or a norm's input is seen in its result.
 void check_shows_nan(TensorDevice& device);
 // NaN in statistics of columns, in clip factors and in what is quantized.

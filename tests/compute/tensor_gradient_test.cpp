@@ -142,6 +142,19 @@ TEST_CASE("gradients of losses are their differences") {
                   [&] { return values_of(d.symmetric_divergence(p, t)); });
 }
 
+TEST_CASE("gradients of the divergence of logits are its differences") {
+  ReferenceTensorDevice d;
+  const Tensor y = random_tensor(d, 6, 9, 1, 3.0), target = random_tensor(d, 6, 9, 2, 3.0);
+  const Tensor dloss = d.filled(1, 1, -1.5f);
+  check_gradients({y}, dloss, {d.logit_divergence_backward(y, target, dloss)},
+                  [&] { return values_of(d.logit_divergence(y, target)); });
+  // KL((1/2, 1/2) || (3/4, 1/4)), with constants added to both rows.
+  const Tensor even = d.filled(1, 2, 7.0f);
+  const Tensor uneven = d.upload(std::vector<float>{std::log(3.0f) - 2.0f, -2.0f}, 1, 2);
+  CHECK(at(d.logit_divergence(uneven, even), 0) ==
+        doctest::Approx(0.5 * std::log(4.0 / 3.0)).epsilon(1e-6));
+}
+
 TEST_CASE("guarded losses have the gradient of their guard") {
   ReferenceTensorDevice d;
   const Tensor zero = d.filled(1, 3, 0.0f), target = random_tensor(d, 1, 3, 1, 1e-3);
@@ -260,11 +273,53 @@ TEST_CASE("binary weights pass gradients below their scale, and clip factors get
   CHECK(values_of(gradient.clip_high) == std::vector<double>(8, 0.0));
 }
 
-TEST_CASE("the reference tensor device copies, shows NaN and survives a failed allocation") {
+// y = scale * number with the rounding of now: offsets that pass move the number's place, others do
+// not.
+TEST_CASE("straight-through gradients of rounded weights are those of frozen rounding") {
+  using Kind = WeightQuantizer::Kind;
+  ReferenceTensorDevice d;
+  for (const WeightQuantizer& quantizer :
+       {WeightQuantizer{.levels = 16}, WeightQuantizer{.levels = 4, .group_size = 5},
+        WeightQuantizer{.kind = Kind::kBinary, .group_size = 10}}) {
+    CAPTURE(quantizer.levels);
+    const bool binary = quantizer.kind == Kind::kBinary;
+    const int64_t length = quantizer.group_size == 0 ? 20 : quantizer.group_size;
+    const int64_t groups = 20 / length;
+    const Tensor offsets = random_tensor(d, 5, 20, 1, binary ? 1.0 : 0.4 * quantizer.levels);
+    const Tensor scales = d.sigmoid(random_tensor(d, 5, groups, 2));
+    const Tensor zeros = d.filled(5, groups, static_cast<float>(quantizer.levels / 2 - 1));
+    const Tensor dy = random_tensor(d, 5, 20, 3);
+    const Tensor point = d.copy(offsets);
+    const auto frozen = [&] {
+      std::vector<double> y;
+      for (int64_t i = 0; i < offsets.size(); ++i) {
+        const double low = -at(zeros, i / length), high = low + quantizer.levels - 1;
+        const double rounded = std::nearbyint(at(point, i));
+        double number = std::fmin(std::fmax(rounded, low), high);
+        bool passes = number == rounded;
+        if (binary) {
+          number = at(point, i) >= 0 ? 1 : -1;
+          passes = std::abs(at(point, i)) <= 1;
+        }
+        const double moved = passes ? at(offsets, i) - at(point, i) : 0.0;
+        y.push_back(at(scales, i / length) * (number + moved));
+      }
+      return y;
+    };
+    CHECK(values_of(d.rounded_weight(offsets, scales, zeros, quantizer)) == frozen());
+    const auto gradient = d.rounded_weight_backward(offsets, scales, zeros, quantizer, dy, true);
+    check_gradients({offsets, scales}, dy, {gradient.offsets, gradient.scales}, frozen);
+    CHECK(d.rounded_weight_backward(offsets, scales, zeros, quantizer, dy, false).offsets.empty());
+  }
+}
+
+TEST_CASE(
+    "the reference tensor device copies, rounds, shows NaN and survives a failed allocation") {
   ReferenceTensorDevice d;
   CHECK(d.name() == "reference");
   check_memory(d);
   check_shows_nan(d);
+  check_rounded_weights(d);
   check_sticky_error(d);
 }
 

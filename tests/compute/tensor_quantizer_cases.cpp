@@ -147,6 +147,64 @@ std::vector<TensorCase> weight_quantizer_cases() {
   return cases;
 }
 
+namespace {
+
+void add_rounded_weight_cases(std::vector<TensorCase>& cases, int64_t rows, int64_t cols,
+                              const WeightQuantizer& quantizer) {
+  using D = TensorDevice&;
+  const bool binary = quantizer.kind == WeightQuantizer::Kind::kBinary;
+  const int64_t groups = quantizer.group_size == 0 ? 1 : cols / quantizer.group_size;
+  // Codes beyond both ends. Every fourth offset is a half or a whole number: float32 and float64
+  // round the same float32 offsets to the same numbers, so that no place needs to be avoided.
+  HostMatrix offsets = random_matrix(rows, cols, 1, binary ? 1.0 : 0.4 * quantizer.levels);
+  for (size_t i = 0; i < offsets.values.size(); i += 4)
+    offsets.values[i] = std::round(2.0f * offsets.values[i]) / 2.0f;
+  // Scales and zeros as columns of their own shape: they are known by size.
+  HostMatrix scales = factors(rows * groups, 1, 2);
+  HostMatrix zeros = binary ? HostMatrix{} : factors(1, rows * groups, 3);
+  for (float& zero : zeros.values)
+    zero = std::round(zero * static_cast<float>(quantizer.levels - 1));
+  const std::string name = fmt::format(" [{}, {}] {} of {}", rows, cols,
+                                       static_cast<int>(quantizer.kind), quantizer.levels);
+  cases.push_back(
+      {"rounded_weight" + name, {offsets, scales, zeros}, 0, [=](D d, Tensors t) -> Results {
+         return {d.rounded_weight(t[0], t[1], t[2], quantizer)};
+       }});
+  for (const bool offsets_wanted : {false, true}) {
+    cases.push_back({"rounded_weight_backward" + name + (offsets_wanted ? "" : ", scales alone"),
+                     {offsets, scales, zeros, random_matrix(rows, cols, 4)},
+                     steps_of_sum(cols / groups),
+                     [=](D d, Tensors t) -> Results {
+                       const RoundedWeightGradient g = d.rounded_weight_backward(
+                           t[0], t[1], t[2], quantizer, t[3], offsets_wanted);
+                       CHECK(g.offsets.empty() == !offsets_wanted);
+                       return {g.offsets, g.scales};
+                     }});
+  }
+}
+
+}  // namespace
+
+std::vector<TensorCase> rounded_weight_cases() {
+  using Kind = WeightQuantizer::Kind;
+  std::vector<TensorCase> cases;
+  for (const WeightQuantizer& quantizer :
+       {WeightQuantizer{.levels = 16}, WeightQuantizer{.levels = 5, .group_size = 32},
+        WeightQuantizer{.levels = 256, .group_size = 64},
+        WeightQuantizer{.kind = Kind::kSymmetric, .levels = 4, .group_size = 32},
+        WeightQuantizer{.kind = Kind::kBinary},
+        WeightQuantizer{.kind = Kind::kBinary, .group_size = 64}}) {
+    const size_t first = cases.size();
+    add_rounded_weight_cases(cases, 70, quantizer.group_size == 0 ? 251 : 192, quantizer);
+    if (quantizer.group_size != 0) add_unaligned(cases, first);
+  }
+  for (const auto& [rows, cols] : long_row_shapes()) {
+    add_rounded_weight_cases(cases, rows, cols, {.levels = 16});
+    add_rounded_weight_cases(cases, rows, cols, {.kind = Kind::kBinary});
+  }
+  return cases;
+}
+
 std::vector<TensorCase> affine_cases() {
   std::vector<TensorCase> cases;
   using D = TensorDevice&;

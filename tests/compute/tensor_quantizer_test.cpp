@@ -1,4 +1,4 @@
-// The fake quantizers of the CPU's tensor device are those of quant/affine.h, bit for bit.
+// The quantizers of the CPU's tensor device are those of quant/affine.h, bit for bit.
 #include <algorithm>
 #include <bit>
 
@@ -127,6 +127,33 @@ TEST_CASE("fake_quantize_weight is quantizing and dequantizing by quant in every
                         std::abs(static_cast<double>(expected[i])));
         CHECK(error.value() <= 1.0);
       }
+    }
+  }
+}
+
+TEST_CASE("rounded_weight of codes on their grid is dequantizing by quant in every bit") {
+  const int64_t rows = 40, cols = 192;
+  const std::vector<float> w = test_values(rows, cols, 9);
+  for (const CpuIsa isa : isas()) {
+    CpuTensorDevice device(isa);
+    for (const quant::WeightSpec& spec : specs()) {
+      if (spec.binary()) continue;  // its scale of codes is twice that of signs
+      const auto quantized = quant::quantize_weights({w.data(), rows, cols}, spec);
+      REQUIRE(quantized.ok());
+      const int64_t groups = spec.groups(cols);
+      const std::vector<float> zeros(quantized->zeros.begin(), quantized->zeros.end());
+      std::vector<float> offsets, expected(w.size()), got(w.size());
+      for (size_t i = 0; i < w.size(); ++i) {
+        const size_t group = i / static_cast<size_t>(cols / groups);
+        offsets.push_back(static_cast<float>(quantized->codes[i]) - zeros[group]);
+      }
+      quant::dequantize_weights(*quantized, {expected.data(), rows, cols});
+      device.download(device.rounded_weight(device.upload(offsets, rows, cols),
+                                            device.upload(quantized->scales, rows, groups),
+                                            device.upload(zeros, rows, groups), translated(spec)),
+                      got);
+      CAPTURE(quant::to_string({.weights = spec}));
+      CHECK(different_bits(got, expected) == 0);
     }
   }
 }

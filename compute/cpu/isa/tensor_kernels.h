@@ -56,6 +56,78 @@ void divergence_backward(const float* p, const float* t, float floor, float fact
   });
 }
 
+// Sums of long rows: in float32 over this many elements, in float64 over those parts.
+constexpr int64_t kSumPart = 4096;
+
+// The sum of term(i, access) over the vectors of `count` elements.
+template <class Term>
+inline double sum_of_parts(int64_t count, const Term& term) {
+  double total = 0;
+  for (int64_t first = 0; first < count; first += kSumPart) {
+    Float sum = {};
+    for_vectors(count - first < kSumPart ? count - first : kSumPart,
+                [&](int64_t i, auto access) { sum += access.kept(term(first + i, access)); });
+    total += static_cast<double>(sum_lanes(sum));
+  }
+  return total;
+}
+
+ExponentialSum exponential_sum(const float* x, int64_t count) {
+  const float high = max_of(x, count, kLowestScore);
+  return {high, sum_of_parts(
+                    count, [&](int64_t i, auto access) { return exp(access.load(x + i) - high); })};
+}
+
+// Two softmaxes at the columns of a vector, and d = log p_t - log p_y. Both probabilities sum to 1,
+// so that sum p_t d = sum (p_t (d - 1) + p_y): terms that are never negative, where those of
+// sum p_t d would cancel. Up to kSmallDivergence they come from a series.
+constexpr float kSmallDivergence = 0.5f;
+
+struct LogitColumns {
+  Float p_target;
+  Float p_y;
+  Float d;
+  Int small;
+
+  template <class Access>
+  LogitColumns(const LogitRow& row, int64_t i, Access access) {
+    const Float y = access.load(row.y + i), target = access.load(row.target + i);
+    p_target = exp(target - row.target_high) * row.target_factor;
+    p_y = exp(y - row.y_high) * row.y_factor;
+    d = (target - y) - row.shift;
+    small = absolute(d) < kSmallDivergence;
+  }
+
+  // e^-d - 1 + d for small d; the next term is below 2^-24 of it.
+  Float excess() const {
+    Float p = broadcast(1.0f / 40320);
+    p = p * d - 1.0f / 5040;
+    p = p * d + 1.0f / 720;
+    p = p * d - 1.0f / 120;
+    p = p * d + 1.0f / 24;
+    p = p * d - 1.0f / 6;
+    p = p * d + 0.5f;
+    return p * d * d;
+  }
+};
+
+float logit_divergence(const LogitRow& row, int64_t count) {
+  const LogitRow r = row;
+  return static_cast<float>(sum_of_parts(count, [&](int64_t i, auto access) {
+    const LogitColumns c(r, i, access);
+    return c.small ? c.p_target * c.excess() : c.p_target * (c.d - 1.0f) + c.p_y;
+  }));
+}
+
+// p_y - p_t = p_t (e^-d - 1).
+void logit_divergence_backward(const LogitRow& row, float factor, int64_t count, float* dy) {
+  const LogitRow r = row;
+  for_vectors(count, [&](int64_t i, auto access) {
+    const LogitColumns c(r, i, access);
+    access.store(dy + i, factor * (c.small ? c.p_target * (c.excess() - c.d) : c.p_y - c.p_target));
+  });
+}
+
 constexpr TensorKernels kTensorKernels = {multiply,
                                           accumulate,
                                           combine,
@@ -80,12 +152,17 @@ constexpr TensorKernels kTensorKernels = {multiply,
                                           binarize,
                                           binarize_backward,
                                           add_signs,
+                                          round_weight,
+                                          round_weight_backward,
                                           affine_row,
                                           affine_row_backward,
                                           dot_products,
                                           squared_distance,
                                           divergence,
-                                          divergence_backward};
+                                          divergence_backward,
+                                          exponential_sum,
+                                          logit_divergence,
+                                          logit_divergence_backward};
 
 }  // namespace
 }  // namespace abq::compute::ABQ_ISA_NAMESPACE

@@ -40,10 +40,15 @@ void find_extremes(const float* x, int64_t count, Extremes extremes, int64_t* lo
   }
 }
 
-// v / scale rounded half to even by the adder (quant/rounding.h), on the grid's zero point.
-inline Float unclamped_code(Float v, const QuantizerGrid& grid) {
+// Half to even by the adder (quant/rounding.h).
+inline Float rounded(Float v) {
   constexpr float kRounder = 0x1.8p23f;
-  return ((v / grid.scale + kRounder) - kRounder) + grid.zero;
+  return (v + kRounder) - kRounder;
+}
+
+// v / scale, rounded, on the grid's zero point.
+inline Float unclamped_code(Float v, const QuantizerGrid& grid) {
+  return rounded(v / grid.scale) + grid.zero;
 }
 
 // NaN becomes code 0, as in quant/affine.h.
@@ -102,6 +107,65 @@ float binarize_backward(float half_scale, const float* x, const float* dy, int64
 void add_signs(float factor, const float* of, int64_t count, float* x) {
   for (int64_t i = 0; i < count; ++i)
     x[i] += of[i] > 0.0f ? factor : (of[i] < 0.0f ? -factor : 0.0f);
+}
+
+// What offsets stand for on a scale of 1, and which of them a gradient passes to. NaN stays NaN and
+// passes nothing.
+struct CodeNumbers {
+  float low;
+  float high;
+
+  Float of(Float offset) const {
+    const Float number = rounded(offset);
+    const Float raised = number < low ? broadcast(low) : number;
+    return raised > high ? broadcast(high) : raised;
+  }
+  Int passes(Float offset) const {
+    const Float number = rounded(offset);
+    return (number >= low) & (number <= high);
+  }
+};
+
+struct SignNumbers {
+  Float of(Float offset) const {
+    const Float sign = offset >= 0.0f ? broadcast(1.0f) : broadcast(-1.0f);
+    return offset == offset ? sign : offset;
+  }
+  Int passes(Float offset) const { return absolute(offset) <= 1.0f; }
+};
+
+template <class Numbers>
+inline void round_to(const Numbers& numbers, float scale, const float* offsets, int64_t count,
+                     float* y) {
+  for_vectors(count, [&](int64_t i, auto access) {
+    access.store(y + i, scale * numbers.of(access.load(offsets + i)));
+  });
+}
+
+template <class Numbers>
+inline float round_to_backward(const Numbers& numbers, float scale, const float* offsets,
+                               const float* dy, int64_t count, float* doffsets) {
+  Float sum = {};
+  for_vectors(count, [&](int64_t i, auto access) {
+    const Float offset = access.load(offsets + i), d = access.load(dy + i);
+    sum += d * numbers.of(offset);
+    if (doffsets == nullptr) return;
+    access.store(doffsets + i, numbers.passes(offset) ? d * scale : Float{});
+  });
+  return sum_lanes(sum);
+}
+
+void round_weight(const RoundedGroup& group, const float* offsets, int64_t count, float* y) {
+  if (group.binary) return round_to(SignNumbers{}, group.scale, offsets, count, y);
+  round_to(CodeNumbers{group.low, group.high}, group.scale, offsets, count, y);
+}
+
+float round_weight_backward(const RoundedGroup& group, const float* offsets, const float* dy,
+                            int64_t count, float* doffsets) {
+  if (group.binary)
+    return round_to_backward(SignNumbers{}, group.scale, offsets, dy, count, doffsets);
+  return round_to_backward(CodeNumbers{group.low, group.high}, group.scale, offsets, dy, count,
+                           doffsets);
 }
 
 void affine_row(const AffineRow& row, int64_t count, float* y) {

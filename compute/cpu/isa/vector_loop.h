@@ -9,14 +9,21 @@ namespace {
 struct WholeVector {
   Float load(const float* p) const { return ABQ_ISA_NAMESPACE::load(p); }
   void store(float* p, Float v) const { ABQ_ISA_NAMESPACE::store(p, v); }
+  Float kept(Float v) const { return v; }
 };
 
-// The first `count` < kLanes elements; the other lanes load as zero and are not stored.
+// The first `count` < kLanes elements; the other lanes load as zero, are not stored, and are zero
+// in what is kept().
 struct PartVector {
   int64_t count;
 
   Float load(const float* p) const { return load_partial(p, count); }
   void store(float* p, Float v) const { store_partial(p, v, count); }
+  Float kept(Float v) const {
+    float lanes[kLanes];
+    ABQ_ISA_NAMESPACE::store(lanes, v);
+    return load_partial(lanes, count);
+  }
 };
 
 // body(index, access) for each vector of `count` elements, in order.
