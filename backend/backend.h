@@ -111,6 +111,17 @@ std::string correction_to_json(const proto::CorrectionSettings& settings);
 // True bits per weight, from the plan's own blobs and records: over the block linears (codes with
 // padding, scales, zero points, their plan records), and 8 x file size / all weights.
 double block_linear_bits(const proto::Plan& plan);
+// A block linear as it is going to be stored, before there is a plan.
+struct PlannedLinear {
+  std::string node;    // its step's name
+  std::string weight;  // its float tensor's name
+  int64_t n = 0;
+  int64_t k = 0;
+  ir::ElementType float_element = ir::ElementType::kF32;  // where the scheme leaves weights float
+};
+// What block_linear_bits is going to count for it in bytes, or up to 16 more: indices and offsets
+// are taken to be long ones. Unsupported when no kernel can run it.
+Result<int64_t> planned_linear_bytes(const PlannedLinear& linear, const quant::Scheme& scheme);
 double file_bits(const proto::Plan& plan, int64_t file_size);
 
 }  // namespace abq::backend

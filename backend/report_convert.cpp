@@ -1,4 +1,5 @@
 // quant::Report <-> proto::Report.
+#include "backend/allocation_convert.h"
 #include "backend/backend.h"
 
 namespace abq::backend {
@@ -141,6 +142,7 @@ void to_proto(const quant::Report& report, proto::Report* out) {
   for (const std::string& note : report.notes)
     out->add_notes(note);
   if (report.rotation) to_proto(*report.rotation, out->mutable_rotation());
+  if (report.allocation) to_proto(*report.allocation, out->mutable_allocation());
   out->set_calibration_tokens(report.calibration_tokens);
   out->set_block_linear_bits(report.block_linear_bits);
   out->set_file_bits(report.file_bits);
@@ -154,6 +156,7 @@ quant::Report from_proto(const proto::Report& report) {
     out.blocks.push_back(from_proto(block));
   out.notes.assign(report.notes().begin(), report.notes().end());
   if (report.has_rotation()) out.rotation = from_proto(report.rotation());
+  if (report.has_allocation()) out.allocation = from_proto(report.allocation());
   out.calibration_tokens = report.calibration_tokens();
   out.block_linear_bits = report.block_linear_bits();
   out.file_bits = report.file_bits();

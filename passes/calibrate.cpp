@@ -8,6 +8,7 @@
 
 #include "passes/autodiff/block_evaluator.h"
 #include "passes/channel_statistics.h"
+#include "passes/embed_windows.h"
 #include "passes/layers.h"
 #include "passes/passes.h"
 
@@ -28,19 +29,11 @@ Status keep_float_windows(PassContext& context) {
   return {};
 }
 
-Status embed_windows(const ir::Module& module, PassContext& context) {
-  const ir::Interpreter interpreter(*context.device);
-  const auto windows = static_cast<int64_t>(context.calibration_windows.size());
-  for (int64_t w = 0; w < windows; ++w) {
-    const std::vector<int32_t>& tokens = context.calibration_windows[static_cast<size_t>(w)];
-    ABQ_ASSIGN_OR_RETURN(const ir::Matrix embedded, interpreter.embed(module, tokens));
-    if (w == 0) {
-      ABQ_ASSIGN_OR_RETURN(
-          context.float_stream,
-          Stream::create(windows, embedded.rows, embedded.cols, context.stream_options));
-    }
-    ABQ_RETURN_IF_ERROR(context.float_stream.write(w, 1, embedded.data));
-  }
+Status start_streams(const ir::Module& module, PassContext& context) {
+  ABQ_ASSIGN_OR_RETURN(
+      context.float_stream,
+      embed_windows(module, context.calibration_windows, *context.device, context.stream_options));
+  const int64_t windows = context.float_stream.windows();
   if (context.float_windows > 0 && context.float_windows < windows)
     return keep_float_windows(context);
   return {};
@@ -85,7 +78,7 @@ struct Calibrate : BlockPass {
   Status run(ir::Module& module, ir::Block& block, PassContext& context) override {
     if (!context.calibrated())
       return invalid_argument("calibrate needs calibration text; give --calib FILE");
-    if (context.float_stream.empty()) ABQ_RETURN_IF_ERROR(embed_windows(module, context));
+    if (context.float_stream.empty()) ABQ_RETURN_IF_ERROR(start_streams(module, context));
     const Stream& input = context.float_stream;
     context.report.calibration_tokens =
         std::max(input.windows(), context.quantized_stream.windows()) * input.context();

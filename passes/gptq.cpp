@@ -16,35 +16,12 @@
 
 #include "passes/autodiff/block_evaluator.h"
 #include "passes/gptq_rounding.h"
+#include "passes/input_sites.h"
 #include "passes/layers.h"
 #include "passes/passes.h"
 
 namespace abq::passes {
 namespace {
-
-struct InputSite {
-  ir::ValueId input = 0;
-  int bits = 16;
-  std::vector<int> linears;  // node indices
-};
-
-Result<std::vector<InputSite>> find_sites(const ir::Block& block, const PassContext& context) {
-  std::vector<InputSite> sites;
-  for (const int index : linear_nodes(block)) {
-    const ir::Node& linear = block.nodes[static_cast<size_t>(index)];
-    const auto scheme = context.layer_schemes.find(linear.name);
-    if (scheme == context.layer_schemes.end())
-      return invalid_argument("{}: has no scheme; run assign-schemes before gptq", linear.name);
-    if (!scheme->second.weights.quantized()) continue;
-    const ir::ValueId input = linear.operands[0];
-    const int bits = scheme->second.activation_bits;
-    const auto same = [&](const InputSite& s) { return s.input == input && s.bits == bits; };
-    auto site = std::find_if(sites.begin(), sites.end(), same);
-    if (site == sites.end()) site = sites.insert(sites.end(), {input, bits, {}});
-    site->linears.push_back(index);
-  }
-  return sites;
-}
 
 // The calibration windows on their way through a block whose weights change behind them.
 class WindowStates {
@@ -139,7 +116,8 @@ class BlockRounder {
   }
 
   Status run() {
-    ABQ_ASSIGN_OR_RETURN(const std::vector<InputSite> sites, find_sites(block_, context_));
+    ABQ_ASSIGN_OR_RETURN(const std::vector<InputSite> sites,
+                         find_input_sites(block_, context_.layer_schemes));
     ABQ_ASSIGN_OR_RETURN(autodiff::BlockEvaluator evaluator,
                          autodiff::BlockEvaluator::create(device_, module_, block_));
     WindowStates windows(evaluator, stream_, context_);

@@ -84,11 +84,37 @@ struct RotationReport {
   int64_t down = 0;       // online
 };
 
+// A scheme that layers could have had.
+struct SchemeChoice {
+  std::string scheme;  // of weights and inputs
+  int64_t bytes = 0;   // everything stored for the layers
+  double kl = 0;       // predicted of these layers alone, nats per token (passes/allocation)
+};
+
+// Layers that get one scheme together.
+struct UnitAllocation {
+  std::vector<std::string> layers;
+  std::vector<SchemeChoice> choices;  // one for a layer whose scheme the recipe gives
+  int64_t chosen = 0;
+};
+
+// How the widths of block linears were chosen (docs/bit_allocation.md). KLs are KL(float model ||
+// other) in nats per token over the same calibration tokens.
+struct AllocationReport {
+  std::string target;  // "3 true bits per weight of the linears"
+  std::vector<UnitAllocation> units;
+  int64_t tokens = 0;
+  double activation_kl = 0;  // float weights behind quantized activations and attention
+  double predicted_kl = 0;   // that, and the chosen schemes' added up
+  double measured_kl = 0;    // of the finished artifact
+};
+
 struct Report {
   std::vector<LayerReport> layers;
   std::vector<BlockReport> blocks;  // learned methods only
   std::vector<std::string> notes;   // fallbacks, guards hit, anything a user should know
   std::optional<RotationReport> rotation;
+  std::optional<AllocationReport> allocation;
   int64_t calibration_tokens = 0;
   double block_linear_bits = 0;  // true bits per weight over the block linears, everything stored
   double file_bits = 0;          // 8 x file size / all weights of the model

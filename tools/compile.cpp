@@ -14,6 +14,7 @@
 #include "support/log.h"
 #include "support/mapped_file.h"
 #include "support/version.h"
+#include "tools/bit_allocation.h"
 #include "tools/block_progress.h"
 #include "tools/console.h"
 #include "tools/fingerprint.h"
@@ -25,17 +26,47 @@
 namespace abq::tools {
 namespace {
 
-Status load_calibration(const CompileOptions& options, const frontend::Checkpoint& checkpoint,
-                        const tokenizer::Tokenizer& tokenizer, passes::PassContext& context) {
+// What every attempt at a compilation starts from.
+struct CompileInputs {
+  frontend::Checkpoint checkpoint;
+  ModelTokenizer tokenizer;
+  proto::GenerationDefaults generation;
+  quant::Recipe recipe;
+  std::vector<std::vector<int32_t>> calibration_windows;
+  std::shared_ptr<compute::TensorDevice> device;  // null when not calibrated
+};
+
+Status load_calibration(const CompileOptions& options, CompileInputs& inputs) {
   if (options.calibration_file.empty()) return {};
   ABQ_ASSIGN_OR_RETURN(const std::string text, read_text_file(options.calibration_file));
-  quant::CalibrationSettings& settings = context.recipe.calibration;
-  settings.context = std::min(settings.context, checkpoint.module.int_attribute("context"));
-  Result<std::vector<std::vector<int32_t>>> windows =
-      frontend::calibration_windows(tokenizer, text, settings.windows, settings.context);
+  quant::CalibrationSettings& settings = inputs.recipe.calibration;
+  settings.context = std::min(settings.context, inputs.checkpoint.module.int_attribute("context"));
+  Result<std::vector<std::vector<int32_t>>> windows = frontend::calibration_windows(
+      *inputs.tokenizer.tokenizer, text, settings.windows, settings.context);
   if (!windows.ok()) return windows.status().with_context(options.calibration_file);
-  context.calibration_windows = std::move(windows).value();
+  inputs.calibration_windows = std::move(windows).value();
+  ABQ_ASSIGN_OR_RETURN(inputs.device, create_tensor_device(options.device));
   return {};
+}
+
+Result<CompileInputs> load_inputs(const CompileOptions& options) {
+  CompileInputs inputs;
+  ABQ_ASSIGN_OR_RETURN(inputs.recipe, make_recipe(options));
+  ABQ_ASSIGN_OR_RETURN(inputs.checkpoint, frontend::import_checkpoint(options.model_dir));
+  ABQ_ASSIGN_OR_RETURN(inputs.tokenizer, load_model_tokenizer(options.model_dir));
+  ABQ_ASSIGN_OR_RETURN(
+      inputs.generation,
+      generation_defaults(inputs.checkpoint.generation_config_json, inputs.checkpoint.config_json));
+  ABQ_RETURN_IF_ERROR(load_calibration(options, inputs));
+  return inputs;
+}
+
+passes::PassContext make_context(const CompileInputs& inputs) {
+  passes::PassContext context;
+  context.recipe = inputs.recipe;
+  context.calibration_windows = inputs.calibration_windows;
+  context.tensor_device = inputs.device;
+  return context;
 }
 
 // What learned numbers are learned on: the weights' share of it happens on the CPU.
@@ -74,14 +105,12 @@ Result<std::unique_ptr<WorkFolder>> prepare_passes(const CompileOptions& options
                                                    passes::PassContext& context) {
   std::unique_ptr<WorkFolder> folder;
   if (!context.calibrated()) return folder;
-  ABQ_ASSIGN_OR_RETURN(context.tensor_device, create_tensor_device(options.device));
   context.report.notes.push_back(fmt::format("calibrated on {}", context.tensor_device->name()));
   // The other half of the budget; a GPU has memory of its own.
   if (context.tensor_device->on_host())
     context.learning_memory = static_cast<int64_t>(options.memory_budget / 2);
   const bool keeps_work = context.recipe.method == "abq" && options.resume;
-  const std::string work_dir =
-      options.work_dir.empty() ? options.output + ".work" : options.work_dir;
+  const std::string work_dir = work_folder_path(options);
   const std::string beside_output = std::filesystem::path(options.output).parent_path().string();
   choose_streams(options, checkpoint.module,
                  keeps_work              ? work_dir
@@ -163,21 +192,25 @@ Status describe(const frontend::Checkpoint& checkpoint, const ModelTokenizer& to
   return add_tokenizer(tokenizer, writer, plan);
 }
 
-// Writes the plan, runs the finished file, and writes it again with what came out.
+// Writes the plan, runs the finished file, and writes it again with what came out. `allocation` is
+// null where the recipe gave all widths.
 Status write_with_self_test(backend::ArtifactWriter& writer, const std::vector<int32_t>& sample,
-                            proto::Plan& plan) {
+                            const BitAllocation* allocation, proto::Plan& plan) {
   ABQ_RETURN_IF_ERROR(writer.write_plan(plan));
   {
     ABQ_ASSIGN_OR_RETURN(
         std::shared_ptr<const runtime::LoadedPlan> loaded,
         runtime::LoadedPlan::open(writer.temporary_path(), runtime::Verify::kPlan));
     // Weights stream through: the self-test must not be what needs the most memory.
-    ABQ_ASSIGN_OR_RETURN(
-        const std::shared_ptr<const runtime::Engine> engine,
-        runtime::Engine::create(std::move(loaded),
-                                {.device = runtime::DeviceKind::kCpu, .stream_weights = true}));
+    ABQ_ASSIGN_OR_RETURN(const std::shared_ptr<const runtime::Engine> engine,
+                         runtime::Engine::create(loaded, {.device = runtime::DeviceKind::kCpu,
+                                                          .stream_weights = true}));
     ABQ_ASSIGN_OR_RETURN(*plan.mutable_self_test(), runtime::make_self_test(*engine, sample));
     plan.mutable_provenance()->set_device(std::string(engine->device_name()));
+    if (allocation != nullptr) {
+      ABQ_ASSIGN_OR_RETURN(const double kl, allocation->measure_artifact(std::move(loaded)));
+      plan.mutable_report()->mutable_allocation()->set_measured_kl(kl);
+    }
   }
   // The figure for the whole file is stored in the file: its size does not depend on its value.
   plan.mutable_report()->set_block_linear_bits(backend::block_linear_bits(plan));
@@ -187,42 +220,69 @@ Status write_with_self_test(backend::ArtifactWriter& writer, const std::vector<i
   return writer.write_plan(plan);
 }
 
-}  // namespace
+// The finished file, not yet under its name.
+struct Attempt {
+  std::unique_ptr<backend::ArtifactWriter> writer;
+  std::unique_ptr<WorkFolder> folder;
+  proto::Plan plan;
+};
 
-Result<CompileResult> compile(const CompileOptions& options) {
-  ABQ_ASSIGN_OR_RETURN(quant::Recipe recipe, make_recipe(options));
-  ABQ_ASSIGN_OR_RETURN(frontend::Checkpoint checkpoint,
-                       frontend::import_checkpoint(options.model_dir));
-  ABQ_ASSIGN_OR_RETURN(const ModelTokenizer tokenizer, load_model_tokenizer(options.model_dir));
+Result<Attempt> compile_once(const CompileOptions& options, const CompileInputs& inputs,
+                             const BitAllocation* allocation) {
+  passes::PassContext context = make_context(inputs);
+  if (allocation != nullptr) ABQ_RETURN_IF_ERROR(allocation->choose(context));
+  Attempt made;
   ABQ_ASSIGN_OR_RETURN(
-      const proto::GenerationDefaults generation,
-      generation_defaults(checkpoint.generation_config_json, checkpoint.config_json));
-  passes::PassContext context;
-  context.recipe = std::move(recipe);
-  ABQ_RETURN_IF_ERROR(load_calibration(options, checkpoint, *tokenizer.tokenizer, context));
-  ABQ_ASSIGN_OR_RETURN(
-      const std::unique_ptr<backend::ArtifactWriter> writer,
-      backend::ArtifactWriter::create(options.output, {.overwrite = options.force}));
-  ABQ_ASSIGN_OR_RETURN(const std::unique_ptr<WorkFolder> folder,
-                       prepare_passes(options, checkpoint, context));
+      made.writer, backend::ArtifactWriter::create(options.output, {.overwrite = options.force}));
+  ABQ_ASSIGN_OR_RETURN(made.folder, prepare_passes(options, inputs.checkpoint, context));
 
-  backend::PlanBuilder builder(*writer);
-  ABQ_RETURN_IF_ERROR(run_pipeline(options, folder.get(), checkpoint.module, context, builder));
+  ir::Module module = inputs.checkpoint.module;  // handles
+  backend::PlanBuilder builder(*made.writer);
+  ABQ_RETURN_IF_ERROR(run_pipeline(options, made.folder.get(), module, context, builder));
   for (quant::LayerReport& layer : context.report.layers) {
     const auto kernel = builder.kernels().find(layer.name);
     layer.kernel = kernel == builder.kernels().end() ? "cpu.float" : kernel->second;
   }
-  ABQ_ASSIGN_OR_RETURN(proto::Plan plan, builder.finish(checkpoint.module));
-  *plan.mutable_generation() = generation;
-  ABQ_RETURN_IF_ERROR(describe(checkpoint, tokenizer, context, *writer, plan));
+  ABQ_ASSIGN_OR_RETURN(made.plan, builder.finish(module));
+  *made.plan.mutable_generation() = inputs.generation;
+  ABQ_RETURN_IF_ERROR(
+      describe(inputs.checkpoint, inputs.tokenizer, context, *made.writer, made.plan));
   ABQ_ASSIGN_OR_RETURN(const std::vector<int32_t> sample,
-                       self_test_tokens(*tokenizer.tokenizer, plan.model().context()));
-  ABQ_RETURN_IF_ERROR(write_with_self_test(*writer, sample, plan));
-  ABQ_RETURN_IF_ERROR(writer->commit());
-  if (folder != nullptr) folder->remove();
+                       self_test_tokens(*inputs.tokenizer.tokenizer, made.plan.model().context()));
+  ABQ_RETURN_IF_ERROR(write_with_self_test(*made.writer, sample, allocation, made.plan));
+  return made;
+}
 
-  const int64_t file_size = writer->size();
-  return CompileResult{std::move(plan), file_size};
+}  // namespace
+
+std::string work_folder_path(const CompileOptions& options) {
+  return options.work_dir.empty() ? options.output + ".work" : options.work_dir;
+}
+
+Result<CompileResult> compile(const CompileOptions& options) {
+  ABQ_ASSIGN_OR_RETURN(const CompileInputs inputs, load_inputs(options));
+  std::optional<BitAllocation> allocation;
+  if (options.target.given()) {
+    ABQ_ASSIGN_OR_RETURN(allocation,
+                         BitAllocation::measure(options, inputs.checkpoint, make_context(inputs),
+                                                std::ssize(inputs.tokenizer.bytes)));
+  }
+  constexpr int kAttempts = 3;
+  for (int attempt = 1; attempt <= kAttempts; ++attempt) {
+    ABQ_ASSIGN_OR_RETURN(Attempt made,
+                         compile_once(options, inputs, allocation ? &*allocation : nullptr));
+    const int64_t file_size = made.writer->size();
+    if (allocation && !allocation->accept(made.plan.report(), file_size)) {
+      if (made.folder != nullptr) made.folder->remove();
+      continue;
+    }
+    ABQ_RETURN_IF_ERROR(made.writer->commit());
+    if (allocation) allocation->remove_work();
+    if (made.folder != nullptr) made.folder->remove();
+    return CompileResult{std::move(made.plan), file_size};
+  }
+  return invalid_argument("{}: missed by {} choices of widths, each stricter than the last",
+                          options.target.kl > 0 ? "--max-kl" : "--target-size", kAttempts);
 }
 
 }  // namespace abq::tools

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "proto/plan.pb.h"
 #include "quant/recipe.h"
@@ -24,6 +25,19 @@ struct CorrectionFlags {
   std::optional<uint64_t> seed = {};  // empty = the recipe's
 };
 
+// Widths of layers chosen under a budget (docs/bit_allocation.md); at most one of the three is
+// given.
+struct BitTarget {
+  double bits = 0;                       // true bits per weight of the block linears; 0 = not given
+  uint64_t file_size = 0;                // bytes; 0 = not given
+  double kl = 0;                         // nats per token; 0 = not given
+  std::vector<std::string> widths = {};  // candidates, e.g. "2b"; empty = the default ones
+  int64_t windows = 0;                   // of the calibration text to measure on; 0 = 8
+  bool split_units = false;              // layers that share an input may get different widths
+
+  bool given() const { return bits > 0 || file_size > 0 || kl > 0; }
+};
+
 struct CompileOptions {
   std::string model_dir;
   std::string output;
@@ -38,11 +52,14 @@ struct CompileOptions {
   std::string rotation;
   bool clip_search = false;
   CorrectionFlags correction;
+  BitTarget target;
   // Where calibrated methods compute (tools/tensor_devices.h).
   std::string device = "auto";
   uint64_t memory_budget = 0;  // bytes; 0 = none (tools/memory_budget.h)
   // What method abq has learned is kept here until the artifact is written, and taken up again by
-  // the next compilation (tools/work_folder.h); empty = output + ".work".
+  // the next compilation (tools/work_folder.h), and what layers cost at each width, for further
+  // ones, too (tools/sensitivity_cache.h); empty = output + ".work", which goes when the artifact
+  // is written.
   std::string work_dir;
   bool restart = false;  // discards what a stopped compilation learned
   bool resume = true;    // false: no work folder at all
@@ -57,8 +74,12 @@ struct CompileResult {
   int64_t file_size = 0;
 };
 
-// Writes options.output whole or not at all.
+// Writes options.output whole or not at all. Where a target was missed, it compiles again with a
+// stricter choice of widths; InvalidArgument when the third choice misses it, too.
 Result<CompileResult> compile(const CompileOptions& options);
+
+// Where a compilation keeps its work.
+std::string work_folder_path(const CompileOptions& options);
 
 // The recipe file, if any, with the flags of the command line on top.
 Result<quant::Recipe> make_recipe(const CompileOptions& options);

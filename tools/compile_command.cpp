@@ -1,4 +1,5 @@
 // abq compile: the command line of the compilation.
+#include "tools/allocation_text.h"
 #include "tools/block_report_text.h"
 #include "tools/commands.h"
 #include "tools/compile.h"
@@ -13,6 +14,7 @@ Status compile_and_print(const CompileOptions& options) {
   print_summary(result.plan, result.file_size);
   print_layers(result.plan);
   write_out(blocks_text(result.plan.report()));
+  write_out(allocation_table(result.plan.report()));
   print_out("wrote {} ({}), peak memory {}\n", options.output, human_bytes(result.file_size),
             human_bytes(peak_memory_bytes()));
   return {};
@@ -32,6 +34,46 @@ void add_recipe_options(CLI::App& command, CompileOptions& options) {
       "turn the model into coordinates that round better, before the method's own work "
       "(docs/rotation.md); --rotate=orthogonal: by a random orthogonal matrix");
   command.add_option("--recipe", options.recipe_file, "recipe file (JSON); flags override it");
+}
+
+// Widths chosen by what they cost.
+void add_target_options(CLI::App& command, CompileOptions& options) {
+  const std::string group = "Bit allocation (docs/bit_allocation.md)";
+  BitTarget& target = options.target;
+  command
+      .add_option(
+          "--target-bits", target.bits,
+          "a width for each layer, such that the linears take at most so many true bits per "
+          "weight and the model loses least; the scheme gives all but the weights' widths")
+      ->check(CLI::PositiveNumber)
+      ->group(group);
+  command
+      .add_option("--target-size", target.file_size,
+                  "the same for the size of the file: 1.5GiB, 1500MB or bytes")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::PositiveNumber)
+      ->group(group);
+  command
+      .add_option("--max-kl", target.kl,
+                  "the smallest linears with at most this KL divergence from the float model, in "
+                  "nats per token of the calibration text")
+      ->check(CLI::PositiveNumber)
+      ->group(group);
+  command
+      .add_option("--candidate-bits", target.widths,
+                  "widths to choose from, e.g. 2b,3,4 (2,2b,3,4,5,6,8)")
+      ->delimiter(',')
+      ->group(group);
+  command
+      .add_option("--sensitivity-windows", target.windows,
+                  "calibration windows to measure sensitivities on (8)")
+      ->check(CLI::PositiveNumber)
+      ->group(group);
+  command
+      .add_flag("--split-launches", target.split_units,
+                "let layers that read the same input have different widths: more choice, and more "
+                "launches on a GPU")
+      ->group(group);
 }
 
 // Method abq: what is learned, how long, and where that is kept.
@@ -110,10 +152,13 @@ void add_compile_command(CLI::App& app, int& exit_code) {
       "  abq compile models/llama -o llama.abq --scheme w2ba8 --method abq --calib text.txt\n"
       "  abq compile models/llama -o llama.abq --scheme w4a4-kv4-q4 --rotate\n"
       "  abq compile models/llama -o llama.abq --recipe mixed.json --force\n"
+      "  abq compile models/llama -o llama.abq --scheme w4a8-kv8 --method gptq --rotate --calib "
+      "text.txt --target-bits 3\n"
       "Schemes: w<bits>[b]a<bits>[-g<32|64|128>][-kv<bits>][-q<bits>][-sym]");
   command->add_option("model_dir", options->model_dir, "Hugging Face model folder")->required();
   command->add_option("-o,--output", options->output, "artifact to write")->required();
   add_recipe_options(*command, *options);
+  add_target_options(*command, *options);
   add_machine_options(*command, *options);
   command->add_flag("--force", options->force, "replace an existing output");
   add_learning_options(*command, *options);

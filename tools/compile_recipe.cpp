@@ -51,6 +51,21 @@ Status check_file(const std::string& file, const CompileOptions& options,
       file, recipe.method);
 }
 
+Status check_target(const CompileOptions& options) {
+  const BitTarget& target = options.target;
+  const int targets = (target.bits > 0) + (target.file_size > 0) + (target.kl > 0);
+  if (targets > 1)
+    return invalid_argument(
+        "--target-bits, --target-size and --max-kl: give one of them, and the others follow");
+  if (targets == 0 && (!target.widths.empty() || target.windows > 0 || target.split_units))
+    return invalid_argument(
+        "--candidate-bits, --sensitivity-windows and --split-launches are for --target-bits, "
+        "--target-size and --max-kl; give one of these");
+  if (targets == 1 && options.calibration_file.empty())
+    return invalid_argument("choosing widths needs calibration text; give --calib FILE");
+  return {};
+}
+
 }  // namespace
 
 Result<quant::Recipe> make_recipe(const CompileOptions& options) {
@@ -80,8 +95,11 @@ Result<quant::Recipe> make_recipe(const CompileOptions& options) {
 
   std::vector<std::string_view> flags = given_flags(options.correction);
   if (options.correction.seed && !recipe.rotation) flags.push_back("--seed");
-  if (!options.work_dir.empty()) flags.push_back("--work-dir");
-  if (options.restart) flags.push_back("--restart");
+  if (!options.target.given()) {
+    if (!options.work_dir.empty()) flags.push_back("--work-dir");
+    if (options.restart) flags.push_back("--restart");
+  }
+  ABQ_RETURN_IF_ERROR(check_target(options));
   if (!flags.empty() && recipe.method != "abq") {
     return invalid_argument("{}: for method abq only, and the method is {}; add --method abq",
                             fmt::join(flags, ", "), recipe.method);

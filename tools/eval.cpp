@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 
 #include "frontend/frontend.h"
 #include "ir/interpreter.h"
+#include "quant/divergence.h"
 #include "runtime/engine.h"
 #include "runtime/perplexity.h"
 #include "support/parallel.h"
@@ -29,40 +29,6 @@ struct EvalOptions {
   double max_perplexity = 0;
 };
 
-// Distance of two next-token distributions, summed over positions.
-struct Divergence {
-  double kl = 0;  // KL(reference || artifact), nats
-  int64_t same_top = 0;
-  int64_t positions = 0;
-
-  void add(const Divergence& other) {
-    kl += other.kl;
-    same_top += other.same_top;
-    positions += other.positions;
-  }
-};
-
-Divergence compare_row(std::span<const float> reference, std::span<const float> artifact) {
-  const auto top_r = std::max_element(reference.begin(), reference.end());
-  const auto top_a = std::max_element(artifact.begin(), artifact.end());
-  double sum_r = 0;
-  double sum_a = 0;
-  for (size_t i = 0; i < reference.size(); ++i) {
-    sum_r += std::exp(static_cast<double>(reference[i] - *top_r));
-    sum_a += std::exp(static_cast<double>(artifact[i] - *top_a));
-  }
-  const double log_r = std::log(sum_r) + *top_r;
-  const double log_a = std::log(sum_a) + *top_a;
-  Divergence result;
-  for (size_t i = 0; i < reference.size(); ++i) {
-    const double log_p = reference[i] - log_r;
-    result.kl += std::exp(log_p) * (log_p - (artifact[i] - log_a));
-  }
-  result.same_top = (top_r - reference.begin()) == (top_a - artifact.begin()) ? 1 : 0;
-  result.positions = 1;
-  return result;
-}
-
 // Runs the float checkpoint beside the artifact, window by window.
 class ReferenceComparison {
  public:
@@ -77,17 +43,12 @@ class ReferenceComparison {
                                                             static_cast<size_t>(context_))));
       window_ = window;
     }
-    const MatrixView<const float> reference = std::as_const(reference_).view();
-    std::vector<Divergence> rows(static_cast<size_t>(artifact_logits.rows));
-    parallel_for(artifact_logits.rows, [&](int64_t r) {
-      rows[static_cast<size_t>(r)] =
-          compare_row(reference.row_span(first + r), artifact_logits.row_span(r));
-    });
-    for (const Divergence& row : rows)
-      total_.add(row);
+    const MatrixView<float> all = reference_.view();
+    total_.add(quant::compare_logits({all.row(first), artifact_logits.rows, all.cols, all.stride},
+                                     artifact_logits));
     return {};
   }
-  const Divergence& total() const { return total_; }
+  const quant::Divergence& total() const { return total_; }
 
  private:
   ir::Module module_;
@@ -95,7 +56,7 @@ class ReferenceComparison {
   int64_t context_;
   int64_t window_ = -1;
   ir::Matrix reference_;
-  Divergence total_;
+  quant::Divergence total_;
 };
 
 Result<std::vector<int32_t>> text_tokens(const EvalOptions& options,
@@ -117,7 +78,7 @@ Result<runtime::Convention> convention_of(const EvalOptions& options, const prot
 
 // The thresholds that were given; a miss is exit code 3.
 int check_gates(const EvalOptions& options, const runtime::Perplexity& result,
-                const Divergence* divergence) {
+                const quant::Divergence* divergence) {
   int code = kExitOk;
   if (options.max_perplexity > 0 && !(result.perplexity <= options.max_perplexity)) {
     print_err("abq: quality gate: perplexity {:.4f} is above --max-ppl {}\n", result.perplexity,
@@ -125,7 +86,7 @@ int check_gates(const EvalOptions& options, const runtime::Perplexity& result,
     code = kExitQualityGate;
   }
   if (divergence != nullptr && options.max_kl > 0) {
-    const double kl = divergence->kl / static_cast<double>(divergence->positions);
+    const double kl = divergence->mean_kl();
     if (!(kl <= options.max_kl)) {
       print_err("abq: quality gate: KL {:.6f} is above --max-kl {}\n", kl, options.max_kl);
       code = kExitQualityGate;
@@ -141,7 +102,7 @@ struct Evaluation {
   runtime::Convention convention;
   size_t tokens;
   runtime::Perplexity result;
-  const Divergence* divergence;  // null without a reference
+  const quant::Divergence* divergence;  // null without a reference
   double seconds;
 };
 
@@ -161,7 +122,7 @@ void print_evaluation(const Evaluation& e) {
   print_out("perplexity   {:.4f}\n", e.result.perplexity);
   if (e.divergence == nullptr) return;
   const double positions = static_cast<double>(e.divergence->positions);
-  print_out("KL           {:.6f} nats per token against {}\n", e.divergence->kl / positions,
+  print_out("KL           {:.6f} nats per token against {}\n", e.divergence->mean_kl(),
             e.options.reference_dir);
   print_out("top-1        {:.3f} % of positions agree\n",
             100.0 * static_cast<double>(e.divergence->same_top) / positions);
@@ -211,7 +172,7 @@ Result<int> evaluate(const EvalOptions& options) {
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
-  const Divergence* divergence = reference ? &reference->total() : nullptr;
+  const quant::Divergence* divergence = reference ? &reference->total() : nullptr;
   print_evaluation({options, *engine, convention, tokens.size(), result, divergence, seconds});
   return check_gates(options, result, divergence);
 }

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "backend/backend.h"
+#include "tools/allocation_text.h"
 #include "tools/block_report_text.h"
 #include "tools/console.h"
 
@@ -177,6 +178,7 @@ void print_summary(const proto::Plan& plan, int64_t file_size) {
               decibels(worst->weight().sqnr_db()));
   }
   print_rounding(plan.report());
+  write_out(allocation_summary(plan.report()));
   for (const std::string& note : plan.report().notes())
     print_out("note         {}\n", note);
 }
@@ -238,6 +240,8 @@ std::string report_json(const proto::Plan& plan, int64_t file_size) {
                    {"device", plan.provenance().device()},
                    {"inputs", inputs}}}};
   if (plan.report().has_rotation()) report["rotation"] = rotation_json(plan.report().rotation());
+  if (plan.report().has_allocation())
+    report["allocation"] = allocation_json(plan.report().allocation());
   return report.dump(2);
 }
 

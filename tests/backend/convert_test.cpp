@@ -139,6 +139,8 @@ TEST_CASE("a report survives its stored form") {
   report.layers.push_back(layer);
   report.notes = {"a", "b"};
   report.rotation = quant::RotationReport{"hadamard 1 x 8", 8, 5, 4, 2, 16};
+  report.allocation = quant::AllocationReport{
+      "3 bits", {{{"q", "k"}, {{"w2ba8", 10, 0.5}, {"w3a8", 12, 0.25}}, 1}}, 512, 0.125, 0.5, 0.75};
   report.calibration_tokens = 99;
   report.block_linear_bits = 2.4;
   report.file_bits = 6.5;
@@ -169,6 +171,20 @@ TEST_CASE("a report survives its stored form") {
   CHECK(back.rotation->value_output == 4);
   CHECK(back.rotation->query_key == 2);
   CHECK(back.rotation->down == 16);
+  REQUIRE(back.allocation);
+  CHECK(back.allocation->target == "3 bits");
+  REQUIRE(back.allocation->units.size() == 1);
+  const quant::UnitAllocation& unit = back.allocation->units[0];
+  CHECK(unit.layers == std::vector<std::string>{"q", "k"});
+  REQUIRE(unit.choices.size() == 2);
+  CHECK(unit.choices[0].scheme == "w2ba8");
+  CHECK(unit.choices[1].bytes == 12);
+  CHECK(unit.choices[1].kl == 0.25);
+  CHECK(unit.chosen == 1);
+  CHECK(back.allocation->tokens == 512);
+  CHECK(back.allocation->activation_kl == 0.125);
+  CHECK(back.allocation->predicted_kl == 0.5);
+  CHECK(back.allocation->measured_kl == 0.75);
   CHECK(back.calibration_tokens == 99);
   CHECK(back.block_linear_bits == 2.4);
   CHECK(back.file_bits == 6.5);
