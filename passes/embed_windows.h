@@ -12,8 +12,8 @@
 
 namespace abq::passes {
 
-// The embeddings of windows of token ids, all of one length, by the embed region of `module`. Errors
-// of ir::Interpreter::embed and Stream::create.
+// The embeddings of windows of token ids, all of one length, by the embed region of `module`.
+// Errors of ir::Interpreter::embed and Stream::create.
 Result<Stream> embed_windows(const ir::Module& module,
                              std::span<const std::vector<int32_t>> windows,
                              const compute::Device& device, const StreamOptions& options);

@@ -20,7 +20,7 @@ struct InputSite {
 
 // In the order of their first linears. Linears whose weights stay float belong to no site.
 // InvalidArgument names a linear without a scheme in `schemes` (by node name; assign-schemes).
-Result<std::vector<InputSite>> find_input_sites(const ir::Block& block,
-                                                const std::map<std::string, quant::Scheme>& schemes);
+Result<std::vector<InputSite>> find_input_sites(
+    const ir::Block& block, const std::map<std::string, quant::Scheme>& schemes);
 
 }  // namespace abq::passes

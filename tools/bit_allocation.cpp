@@ -79,11 +79,14 @@ Status BitAllocation::find_layers(const passes::PassContext& context) {
     ABQ_RETURN_IF_ERROR(manager.add(pass));
   ABQ_RETURN_IF_ERROR(manager.run(module_, resolved));
   schemes_ = std::move(resolved.layer_schemes);
-  ABQ_ASSIGN_OR_RETURN(candidates_,
-                       passes::find_candidates(module_, recipe_, schemes_, widths,
-                                               options_.target.split_units));
-  for (const passes::CandidateUnit& unit : candidates_)
+  ABQ_ASSIGN_OR_RETURN(candidates_, passes::find_candidates(module_, recipe_, schemes_, widths,
+                                                            options_.target.split_units));
+  for (const passes::CandidateUnit& unit : candidates_) {
     weights_ += unit.weights();
+    // Of any width: only whether weights are quantized, and their inputs' widths, matter from here.
+    for (const passes::CandidateUnit::Layer& layer : unit.layers)
+      schemes_[layer.name] = unit.schemes.front();
+  }
   return {};
 }
 
@@ -105,13 +108,13 @@ void BitAllocation::choose_windows(const passes::PassContext& context) {
   // A stream of the measured windows for each unit, and those of all windows before and behind a
   // block.
   const int64_t streams = std::ssize(candidates_) + 2 * (1 + kProductWindows);
-  stream_options_ = stream_options(
-      static_cast<int64_t>(options_.memory_budget),
-      {.streams = streams,
-       .windows = measured_windows_,
-       .context = std::ssize(windows_.front()),
-       .hidden = module_.int_attribute("hidden_size")},
-      std::filesystem::path(options_.output).parent_path().string());
+  const std::string folder = std::filesystem::path(options_.output).parent_path().string();
+  stream_options_ = stream_options(static_cast<int64_t>(options_.memory_budget),
+                                   {.streams = streams,
+                                    .windows = measured_windows_,
+                                    .context = std::ssize(windows_.front()),
+                                    .hidden = module_.int_attribute("hidden_size")},
+                                   folder.empty() ? std::string(".") : folder);
 }
 
 // Units of float weights cost nothing.
@@ -272,9 +275,10 @@ bool BitAllocation::accept(const proto::Report& stored, int64_t file_size) {
   }
   if (target.kl > 0 && report.measured_kl > target.kl) {
     kl_allowance_ = report.predicted_kl * target.kl / report.measured_kl;
-    spdlog::info("the KL is {:.4g} where {:.4g} was predicted, above --max-kl; wider widths are "
-                 "chosen",
-                 report.measured_kl, report.predicted_kl);
+    spdlog::info(
+        "the KL is {:.4g} where {:.4g} was predicted, above --max-kl; wider widths are "
+        "chosen",
+        report.measured_kl, report.predicted_kl);
     return false;
   }
   return true;

@@ -29,8 +29,8 @@ class BitAllocation {
   Status choose(passes::PassContext& context) const;
   // KL(float model || artifact) in nats per token, on the windows that were measured on.
   Result<double> measure_artifact(std::shared_ptr<const runtime::LoadedPlan> plan) const;
-  // Whether an artifact meets the target. If not, the next choice is stricter by as much as this one
-  // was off.
+  // Whether an artifact meets the target. If not, the next choice is stricter by as much as this
+  // one was off.
   bool accept(const proto::Report& report, int64_t file_size);
 
   // For a finished compilation: deletes what was kept, unless in a folder that was asked for.
@@ -57,7 +57,7 @@ class BitAllocation {
   quant::Recipe recipe_;  // as it was given
   std::map<std::string, quant::Scheme> schemes_;
   std::vector<passes::CandidateUnit> candidates_;
-  int64_t weights_ = 0;  // of all block linears
+  int64_t weights_ = 0;                        // of all block linears
   std::vector<std::vector<int32_t>> windows_;  // those that KLs are of, then the others
   int64_t measured_windows_ = 0;
   std::shared_ptr<compute::TensorDevice> device_;

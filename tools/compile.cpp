@@ -263,6 +263,9 @@ Result<CompileResult> compile(const CompileOptions& options) {
   ABQ_ASSIGN_OR_RETURN(const CompileInputs inputs, load_inputs(options));
   std::optional<BitAllocation> allocation;
   if (options.target.given()) {
+    // Whatever forbids the output is said before minutes of measuring.
+    ABQ_RETURN_IF_ERROR(
+        backend::ArtifactWriter::create(options.output, {.overwrite = options.force}).status());
     ABQ_ASSIGN_OR_RETURN(allocation,
                          BitAllocation::measure(options, inputs.checkpoint, make_context(inputs),
                                                 std::ssize(inputs.tokenizer.bytes)));

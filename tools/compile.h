@@ -32,7 +32,7 @@ struct BitTarget {
   uint64_t file_size = 0;                // bytes; 0 = not given
   double kl = 0;                         // nats per token; 0 = not given
   std::vector<std::string> widths = {};  // candidates, e.g. "2b"; empty = the default ones
-  int64_t windows = 0;                   // of the calibration text to measure on; 0 = 8
+  int64_t windows = 0;                   // of the calibration text to measure on; 0 = 4
   bool split_units = false;              // layers that share an input may get different widths
 
   bool given() const { return bits > 0 || file_size > 0 || kl > 0; }

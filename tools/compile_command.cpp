@@ -66,7 +66,7 @@ void add_target_options(CLI::App& command, CompileOptions& options) {
       ->group(group);
   command
       .add_option("--sensitivity-windows", target.windows,
-                  "calibration windows to measure sensitivities on (8)")
+                  "calibration windows to measure sensitivities on (4)")
       ->check(CLI::PositiveNumber)
       ->group(group);
   command
@@ -104,7 +104,8 @@ void add_learning_options(CLI::App& command, CompileOptions& options) {
   command
       .add_option("--work-dir", options.work_dir,
                   "keeps what is learned, block by block, until the artifact is written: the same "
-                  "command goes on from there (OUTPUT.work)")
+                  "command goes on from there (OUTPUT.work); of bit allocation, what widths cost, "
+                  "for other targets, too")
       ->group(group);
   CLI::Option* restart =
       command.add_flag("--restart", options.restart, "discard what a stopped compilation learned")

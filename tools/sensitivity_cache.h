@@ -1,5 +1,5 @@
-// Measured sensitivities in a work folder, so that another target for the same model needs no second
-// measurement.
+// Measured sensitivities in a work folder, so that another target for the same model needs no
+// second measurement.
 #pragma once
 
 #include <optional>

@@ -10,10 +10,9 @@
 namespace abq::passes {
 namespace {
 
-constexpr std::array kDefaultWidths = {WeightWidth{2, false}, WeightWidth{2, true},
-                                       WeightWidth{3, false}, WeightWidth{4, false},
-                                       WeightWidth{5, false}, WeightWidth{6, false},
-                                       WeightWidth{8, false}};
+constexpr std::array kDefaultWidths = {
+    WeightWidth{2, false}, WeightWidth{2, true},  WeightWidth{3, false}, WeightWidth{4, false},
+    WeightWidth{5, false}, WeightWidth{6, false}, WeightWidth{8, false}};
 
 bool has_override(const quant::Recipe& recipe, const std::string& layer) {
   return std::any_of(

@@ -39,12 +39,12 @@ struct CandidateUnit {
   int64_t weights() const;
 };
 
-// All block linears, each in one unit. A layer that an override of the recipe names is one by itself
-// and has the scheme that it has in `schemes` (assign-schemes, balance-bits) alone; all others have
-// that one with each of the widths. Those that read one value make one unit, since a device runs
-// them in one launch where their weights are quantized alike; with `split_units` each is one of its
-// own. InvalidArgument when there are no widths or one cannot quantize a layer, Unsupported when a
-// pair has no kernel, both with the layer's name.
+// All block linears, each in one unit. A layer that an override of the recipe names is one by
+// itself and has the scheme that it has in `schemes` (assign-schemes, balance-bits) alone; all
+// others have that one with each of the widths. Those that read one value make one unit, since a
+// device runs them in one launch where their weights are quantized alike; with `split_units` each
+// is one of its own. InvalidArgument when there are no widths or one cannot quantize a layer,
+// Unsupported when a pair has no kernel, both with the layer's name.
 Result<std::vector<CandidateUnit>> find_candidates(
     const ir::Module& module, const quant::Recipe& recipe,
     const std::map<std::string, quant::Scheme>& schemes, std::span<const WeightWidth> widths,

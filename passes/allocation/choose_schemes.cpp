@@ -15,8 +15,7 @@ std::vector<Option> options_of(const quant::UnitAllocation& unit, Kind budget) {
   std::vector<Option> options;
   for (const quant::SchemeChoice& choice : unit.choices) {
     const auto bytes = static_cast<double>(choice.bytes);
-    options.push_back(budget == Kind::kBytes ? Option{bytes, choice.kl}
-                                             : Option{choice.kl, bytes});
+    options.push_back(budget == Kind::kBytes ? Option{bytes, choice.kl} : Option{choice.kl, bytes});
   }
   return options;
 }

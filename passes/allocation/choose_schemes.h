@@ -24,8 +24,8 @@ struct AllocationSums {
 // Of the chosen schemes.
 AllocationSums sums_of(std::span<const quant::UnitAllocation> units);
 
-// Sets `chosen` of each unit, exactly (multiple_choice.h). False, with the cheapest choice set, when
-// even that exceeds the budget.
+// Sets `chosen` of each unit, exactly (multiple_choice.h). False, with the cheapest choice set,
+// when even that exceeds the budget.
 bool choose_schemes(const AllocationBudget& budget, std::vector<quant::UnitAllocation>& units);
 
 // The recipe with the chosen schemes: its scheme has the width that most weights got (the narrower

@@ -1,7 +1,6 @@
 #include "passes/allocation/multiple_choice.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "support/status.h"
 
@@ -61,8 +60,8 @@ struct Relaxation {
   double multiplier = 0;  // loss per cost
 };
 
-// Walks the hulls by falling efficiency. The first step that does not fit sets the multiplier; those
-// behind it that fit are taken all the same.
+// Walks the hulls by falling efficiency. The first step that does not fit sets the multiplier;
+// those behind it that fit are taken all the same.
 Relaxation relax(const std::vector<Candidates>& items, double budget) {
   std::vector<HullStep> steps;
   for (size_t item = 0; item < items.size(); ++item)
@@ -162,8 +161,8 @@ std::vector<size_t> search(const std::vector<Candidates>& items, const Relaxatio
 
 }  // namespace
 
-std::optional<std::vector<size_t>> solve_multiple_choice(
-    std::span<const std::vector<Option>> items, double budget) {
+std::optional<std::vector<size_t>> solve_multiple_choice(std::span<const std::vector<Option>> items,
+                                                         double budget) {
   std::vector<Candidates> reduced;
   double cheapest = 0;
   for (const std::vector<Option>& options : items) {

@@ -23,7 +23,7 @@ struct Option {
 
 // The index of the chosen option for each item (none of which is empty); nothing when even the
 // cheapest options cost more than the budget. Of several best choices always the same one.
-std::optional<std::vector<size_t>> solve_multiple_choice(
-    std::span<const std::vector<Option>> items, double budget);
+std::optional<std::vector<size_t>> solve_multiple_choice(std::span<const std::vector<Option>> items,
+                                                         double budget);
 
 }  // namespace abq::passes

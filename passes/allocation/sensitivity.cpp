@@ -88,8 +88,8 @@ class SensitivityMeter {
   void advance_progress(const std::string& where, int64_t runs) {
     runs_ += runs;
     if (context_.detail_progress)
-      context_.detail_progress(where, std::min(1.0, static_cast<double>(runs_) /
-                                                        static_cast<double>(all_runs_)));
+      context_.detail_progress(
+          where, std::min(1.0, static_cast<double>(runs_) / static_cast<double>(all_runs_)));
   }
 
   // ---- Streams
@@ -131,8 +131,8 @@ class SensitivityMeter {
   Status visit(const ir::Region& region) {
     BlockVisit visit;
     ABQ_ASSIGN_OR_RETURN(visit.module, regions_.prepare(region));
-    ABQ_ASSIGN_OR_RETURN(visit.evaluator, autodiff::BlockEvaluator::create(device_, visit.module,
-                                                                           visit.block()));
+    ABQ_ASSIGN_OR_RETURN(visit.evaluator,
+                         autodiff::BlockEvaluator::create(device_, visit.module, visit.block()));
     ABQ_ASSIGN_OR_RETURN(Stream output, run_float(visit));
     ABQ_ASSIGN_OR_RETURN(quantized_, run_block(*visit.evaluator, quantized_run_, quantized_));
     for (Variant& variant : variants_) {
@@ -209,6 +209,9 @@ class SensitivityMeter {
     const auto node = std::find_if(block.nodes.begin(), block.nodes.end(),
                                    [&](const ir::Node& n) { return n.name == layer; });
     if (node == block.nodes.end()) return invalid_argument("is in no block of its unit's");
+    const auto rounder = visit.rounders.find(layer);
+    if (rounder == visit.rounders.end())
+      return invalid_argument("its scheme leaves its weights float; expected any other");
     const ir::ValueId value = node->operands[1];
     const SensitivityUnit& unit = units_[index];
     const size_t reference = reference_spec(unit.specs);
@@ -217,9 +220,9 @@ class SensitivityMeter {
     const LinearShape shape = linear_shape(block, *node);
     std::vector<double> losses;
     for (size_t i = 0; i < unit.specs.size(); ++i) {
-      ABQ_ASSIGN_OR_RETURN(const UnitRounding::Rounded rounded,
-                           rounding_.round(*visit.rounders.at(layer), {w.data(), shape.n, shape.k},
-                                           unit.specs[i]));
+      ABQ_ASSIGN_OR_RETURN(
+          const UnitRounding::Rounded rounded,
+          rounding_.round(*rounder->second, {w.data(), shape.n, shape.k}, unit.specs[i]));
       losses.push_back(rounded.loss);
       if (i != reference) continue;
       float_weights.emplace_back(value, visit.evaluator->weight(value));
@@ -257,8 +260,8 @@ class SensitivityMeter {
       ABQ_RETURN_IF_ERROR(stream.read(w, 1, other));
       for (int64_t first = 0; first < stream.context(); first += kHeadTokens) {
         const auto begin = static_cast<size_t>(first * stream.hidden());
-        const auto count = static_cast<size_t>(std::min(kHeadTokens, stream.context() - first) *
-                                               stream.hidden());
+        const auto count =
+            static_cast<size_t>(std::min(kHeadTokens, stream.context() - first) * stream.hidden());
         ABQ_ASSIGN_OR_RETURN(const quant::Divergence added,
                              head.compare(std::span(reference).subspan(begin, count),
                                           std::span(other).subspan(begin, count)));

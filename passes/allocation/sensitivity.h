@@ -1,5 +1,5 @@
-// What rounding one unit of layers to each width costs the whole model, in nats of KL divergence per
-// token between the float model's next-token distributions and those behind the rounded unit.
+// What rounding one unit of layers to each width costs the whole model, in nats of KL divergence
+// per token between the float model's next-token distributions and those behind the rounded unit.
 //
 // The unit is rounded to one width, the reference, as the method rounds, and the rest of the model
 // runs behind it on a few windows: that KL is measured. At other widths it is taken to go with the
@@ -7,8 +7,8 @@
 //
 //   KL(width) = KL(reference) * mean over layers of loss(width) / loss(reference)
 //
-// Products of inputs come from windows of their own, so that compensated rounding has not seen those
-// that it is measured on. docs/bit_allocation.md has what predictions are worth.
+// Products of inputs come from windows of their own, so that compensated rounding has not seen
+// those that it is measured on. docs/bit_allocation.md has what predictions are worth.
 #pragma once
 
 #include <cstdint>
@@ -38,9 +38,9 @@ struct Sensitivity {
 // The first `measured` of context.calibration_windows are for KLs, and the others for products of
 // inputs (the same where there are no others). One sweep over the blocks, on context.tensors():
 // beside the float stream it carries one of `measured` windows for each unit of the blocks before,
-// kept as context.stream_options says. `module` has its attention widths and the context its schemes
-// (assign-schemes). InvalidArgument for a layer that is not there; errors of running a block, of
-// `rotate` and of rounding, with the name of layer or region.
+// kept as context.stream_options says. `module` has its attention widths and the context its
+// schemes (assign-schemes). InvalidArgument for a layer that is not there; errors of running a
+// block, of `rotate` and of rounding, with the name of layer or region.
 Result<Sensitivity> measure_sensitivity(const ir::Module& module, PassContext& context,
                                         std::span<const SensitivityUnit> units, int64_t measured);
 

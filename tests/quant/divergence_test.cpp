@@ -20,8 +20,8 @@ TEST_CASE("the divergence of two coins is that of the textbook, whatever is adde
 TEST_CASE("rows add up, and positions whose likeliest token is the same are counted") {
   const std::vector<float> a = {2, 1, 0, 0, 1, 2};
   const std::vector<float> b = {2, 1, 0, 3, 1, 2};
-  const Divergence d =
-      compare_logits(MatrixView<const float>(a.data(), 2, 3), MatrixView<const float>(b.data(), 2, 3));
+  const Divergence d = compare_logits(MatrixView<const float>(a.data(), 2, 3),
+                                      MatrixView<const float>(b.data(), 2, 3));
   CHECK(d.positions == 2);
   CHECK(d.same_top == 1);
   CHECK(d.kl == compare_logits(std::span(a).subspan(3), std::span(b).subspan(3)).kl);

@@ -56,9 +56,9 @@ TEST_CASE("--target-bits loses less than the uniform model of as many bits, and 
 
   const std::string mixed = folder.file("mixed.abq");
   const double bits = plain["block_linear_bits"].get<double>() + 0.01;
-  const ProcessResult compiled = run_abq(
-      gptq(mixed, {"--scheme", "w8a8-kv8", "--split-launches", "--target-bits",
-                   fmt::format("{:.6f}", bits)}));
+  const ProcessResult compiled =
+      run_abq(gptq(mixed, {"--scheme", "w8a8-kv8", "--split-launches", "--target-bits",
+                           fmt::format("{:.6f}", bits)}));
   check_ok(compiled);
   check_contains(compiled.out, {"allocation   for ", "nats per token on 512 calibration tokens",
                                 "KL alone, 1e-3 nats", "*"});
@@ -114,8 +114,8 @@ TEST_CASE("the recipe inside an artifact makes the same weights again") {
 
 TEST_CASE("the same target gives the same bytes, measured or taken up, on any number of threads") {
   const ScratchFolder folder;
-  const Arguments target = {"--scheme", "w4a8", "--target-bits", "2.9", "--candidate-bits",
-                            "2,2b,3,4"};
+  const Arguments target = {"--scheme",         "w4a8",    "--target-bits", "2.9",
+                            "--candidate-bits", "2,2b,3,4"};
   const std::string first = folder.file("first.abq");
   check_ok(run_abq(with({"--threads", "1"}, gptq(first, target))));
   CHECK(folder.listing() == std::vector<std::string>{"first.abq"});
@@ -158,7 +158,8 @@ TEST_CASE("a layer that the recipe names keeps its scheme, and rounding to neare
       "r.json",
       R"({"scheme": "w4a8", "overrides": [{"pattern": "layers.0.mlp.*", "scheme": "w8a8"}]})");
   const std::string output = folder.file("m.abq");
-  check_ok(run_abq(calibrated(output, {"--recipe", recipe, "--target-bits", "5"})));
+  check_ok(run_abq(calibrated(output, {"--scheme", "w16a16", "--target-bits", "4"})));
+  check_ok(run_abq(calibrated(output, {"--recipe", recipe, "--target-bits", "5", "--force"})));
   const Json report = inspected(output);
   CHECK(report["block_linear_bits"].get<double>() <= 5);
   for (const Json& layer : report["layers"])
@@ -181,6 +182,15 @@ TEST_CASE("targets that cannot be met say what can be") {
   CHECK(folder.listing() == std::vector<std::string>{"m.abq"});
 }
 
+TEST_CASE("an output that is there already is refused before anything is measured") {
+  const ScratchFolder folder;
+  const std::string output = folder.write("m.abq", "x");
+  const ProcessResult result = run_abq(gptq(output, {"--scheme", "w4a8", "--target-bits", "3"}));
+  check_refused(result, {"m.abq"});
+  CHECK(result.err.find("sensitivity") == std::string::npos);
+  CHECK(folder.listing() == std::vector<std::string>{"m.abq"});
+}
+
 TEST_CASE("options that do not go together are refused") {
   const ScratchFolder folder;
   const std::string output = folder.file("m.abq");
@@ -191,9 +201,9 @@ TEST_CASE("options that do not go together are refused") {
   check_refused(run_abq({"compile", tiny_llama_dir(), "-o", output, "--scheme", "w4a8",
                          "--target-bits", "3"}),
                 {"--calib"});
-  check_refused(run_abq(gptq(output, {"--scheme", "w4a8", "--target-bits", "3", "--candidate-bits",
-                                      "3,9"})),
-                {"width '9'", "1 to 8, 1b or 2b"});
+  check_refused(
+      run_abq(gptq(output, {"--scheme", "w4a8", "--target-bits", "3", "--candidate-bits", "3,9"})),
+      {"width '9'", "1 to 8, 1b or 2b"});
   CHECK(folder.listing().empty());
 }
 

@@ -45,9 +45,9 @@ std::vector<quant::UnitAllocation> allocations(const std::vector<CandidateUnit>&
     quant::UnitAllocation& unit = units.emplace_back();
     unit.layers = names_of(candidates[i]);
     for (const quant::Scheme& scheme : candidates[i].schemes)
-      unit.choices.push_back({quant::to_string(scheme), scheme.weights.bits,
-                              (i == 0 ? first_weight : 1) /
-                                  static_cast<double>(1 << (2 * scheme.weights.bits))});
+      unit.choices.push_back(
+          {quant::to_string(scheme), scheme.weights.bits,
+           (i == 0 ? first_weight : 1) / static_cast<double>(1 << (2 * scheme.weights.bits))});
   }
   return units;
 }
@@ -63,8 +63,7 @@ TEST_CASE("widths are written as in schemes, and others are refused") {
     CAPTURE(text);
     const auto width = parse_weight_width(text);
     REQUIRE_FALSE(width.ok());
-    CHECK(width.status().message() ==
-          fmt::format("width '{}': expected 1 to 8, 1b or 2b", text));
+    CHECK(width.status().message() == fmt::format("width '{}': expected 1 to 8, 1b or 2b", text));
   }
 }
 
@@ -75,8 +74,7 @@ TEST_CASE("layers that read one value make one unit, unless units are split") {
   REQUIRE(units->size() == 8);
   CHECK(names_of(units->at(0)) ==
         std::vector<std::string>{"layers.0.attn.q", "layers.0.attn.k", "layers.0.attn.v"});
-  CHECK(names_of(units->at(2)) ==
-        std::vector<std::string>{"layers.0.mlp.gate", "layers.0.mlp.up"});
+  CHECK(names_of(units->at(2)) == std::vector<std::string>{"layers.0.mlp.gate", "layers.0.mlp.up"});
   CHECK(units->at(2).weights() == 2 * testing::kFfn * testing::kHidden);
   REQUIRE(units->at(7).schemes.size() == 2);
   CHECK(quant::to_string(units->at(7).schemes[0]) == "w2ba8-g32");

@@ -42,12 +42,13 @@ Items random_items(Random& random, size_t count, size_t options) {
   Items items(count);
   for (std::vector<Option>& item : items)
     for (size_t i = 0; i < options; ++i)
-      item.push_back({static_cast<double>(random.below(100)),
-                      static_cast<double>(random.below(100))});
+      item.push_back(
+          {static_cast<double>(random.below(100)), static_cast<double>(random.below(100))});
   return items;
 }
 
-// Losses that fall fourfold with each bit, as those of layers do, over `scales` orders of magnitude.
+// Losses that fall fourfold with each bit, as those of layers do, over `scales` orders of
+// magnitude.
 Items layers(Random& random, size_t count) {
   Items items(count);
   for (std::vector<Option>& item : items) {
@@ -109,8 +110,8 @@ TEST_CASE("a model of 224 layers is solved within a hair of the relaxation's bou
   REQUIRE(chosen);
   const Sums total = sums(items, *chosen);
   CHECK(total.cost <= budget);
-  // Lagrange: for every multiplier, the sum of the least loss + multiplier * cost, less multiplier *
-  // budget, is no more than any choice's loss.
+  // Lagrange: for every multiplier, the sum of the least loss + multiplier * cost, less multiplier
+  // * budget, is no more than any choice's loss.
   double bound = 0;
   for (double multiplier = 1e-9; multiplier < 1e3; multiplier *= 1.02) {
     double priced = -multiplier * budget;

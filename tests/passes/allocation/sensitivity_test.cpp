@@ -32,8 +32,7 @@ PassContext prepared_context(const std::string& scheme, const std::string& metho
 }
 
 // KL of the whole module against `original`, on the first two windows, by the interpreter.
-double model_kl(const ir::Module& original, const ir::Module& changed,
-                const PassContext& context) {
+double model_kl(const ir::Module& original, const ir::Module& changed, const PassContext& context) {
   quant::Divergence total;
   for (size_t w = 0; w < 2; ++w) {
     const auto& tokens = context.calibration_windows[w];
@@ -174,9 +173,8 @@ TEST_CASE("the float model's logits are the interpreter's") {
   REQUIRE(expected.ok());
   REQUIRE(logits.size() == static_cast<size_t>(10 * testing::kVocab));
   for (size_t i = 0; i < logits.size(); ++i)
-    CHECK(logits[i] ==
-          doctest::Approx(expected->data[i + static_cast<size_t>(8 * testing::kVocab)])
-              .epsilon(1e-4));
+    CHECK(logits[i] == doctest::Approx(expected->data[i + static_cast<size_t>(8 * testing::kVocab)])
+                           .epsilon(1e-4));
 }
 
 }  // namespace abq::passes
