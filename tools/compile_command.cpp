@@ -1,6 +1,7 @@
 // abq compile: the command line of the compilation.
 #include "tools/allocation_text.h"
 #include "tools/block_report_text.h"
+#include "tools/byte_size.h"
 #include "tools/commands.h"
 #include "tools/compile.h"
 #include "tools/console.h"
@@ -36,6 +37,14 @@ void add_recipe_options(CLI::App& command, CompileOptions& options) {
   command.add_option("--recipe", options.recipe_file, "recipe file (JSON); flags override it");
 }
 
+// For CLI: `text` becomes the number of bytes that it says; what is wrong with it, or nothing.
+std::string as_bytes(std::string& text) {
+  const Result<uint64_t> bytes = parse_byte_size(text);
+  if (!bytes.ok()) return bytes.status().message();
+  text = std::to_string(*bytes);
+  return {};
+}
+
 // Widths chosen by what they cost.
 void add_target_options(CLI::App& command, CompileOptions& options) {
   const std::string group = "Bit allocation (docs/bit_allocation.md)";
@@ -50,8 +59,7 @@ void add_target_options(CLI::App& command, CompileOptions& options) {
   command
       .add_option("--target-size", target.file_size,
                   "the same for the size of the file: 1.5GiB, 1500MB or bytes")
-      ->transform(CLI::AsSizeValue(false))
-      ->check(CLI::PositiveNumber)
+      ->transform(CLI::Validator(as_bytes, "SIZE"))
       ->group(group);
   command
       .add_option("--max-kl", target.kl,

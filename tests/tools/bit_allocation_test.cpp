@@ -140,7 +140,7 @@ TEST_CASE("--target-size and --max-kl are kept") {
   const ScratchFolder folder;
   const Arguments work = {"--scheme", "w4a8-kv8", "--work-dir", folder.file("work"), "--force"};
   const std::string output = folder.file("m.abq");
-  check_ok(run_abq(gptq(output, with(work, {"--target-size", "1290000"}))));
+  check_ok(run_abq(gptq(output, with(work, {"--target-size", "1.29MB"}))));
   CHECK(std::filesystem::file_size(output) <= 1290000);
   CHECK(std::filesystem::file_size(output) > 1270000);
   check_ok(run_abq(gptq(output, with(work, {"--max-kl", "0.05"}))));
