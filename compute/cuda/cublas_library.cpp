@@ -2,39 +2,14 @@
 
 #include <dlfcn.h>
 
-#include <array>
-#include <cstdlib>
 #include <limits>
-#include <string>
-#include <vector>
+
+#include "compute/cuda/toolkit_library.h"
 
 namespace abq::compute::cuda {
 namespace {
 
-// Versions in the names of a library's files in toolkits 13 and 12; that of our CUDA runtime first:
-// a driver that runs this library runs that one too.
-std::array<int, 2> versions_of(std::string_view name) {
-  const int newer = name == "cusolver" ? 12 : 13;
-  const int older = newer - 1;
-  return CUDART_VERSION >= 13000 ? std::array<int, 2>{newer, older}
-                                 : std::array<int, 2>{older, newer};
-}
-constexpr const char* kToolkit = "/usr/local/cuda";
 constexpr size_t kWorkspaceBytes = size_t{32} << 20;  // what NVIDIA recommends for Hopper
-
-// "" stands for the loader's own search (LD_LIBRARY_PATH, the system's cache).
-std::vector<std::string> folders() {
-  std::vector<std::string> result = {""};
-  for (const char* variable : {"CUDA_HOME", "CUDA_PATH"}) {
-    if (const char* toolkit = std::getenv(variable)) {
-      result.push_back(std::string(toolkit) + "/lib64/");
-      result.push_back(std::string(toolkit) + "/lib/");
-    }
-  }
-  result.push_back(std::string(kToolkit) + "/lib64/");
-  result.push_back(std::string(kToolkit) + "/lib/");
-  return result;
-}
 
 template <class Function>
 bool find(void* library, const char* name, Function& function) {
@@ -73,25 +48,6 @@ cublasOperation_t operation(bool transposed) {
 }
 
 }  // namespace
-
-Result<void*> open_toolkit_library(std::string_view name) {
-  std::string reason;
-  const std::array<int, 2> versions = versions_of(name);
-  for (const int version : versions) {
-    for (const std::string& folder : folders()) {
-      const std::string file = fmt::format("{}lib{}.so.{}", folder, name, version);
-      if (void* library = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
-      // The loader's own answer is the one worth reading: the folders are guesses.
-      if (const char* error = ::dlerror(); folder.empty() && error != nullptr && reason.empty()) {
-        reason = error;
-      }
-    }
-  }
-  return unsupported(
-      "cuda: lib{0} is missing: looked for lib{0}.so.{1} and .{2} on the loader's path and in "
-      "{3}/lib64 ({4}); install it or name its folder in LD_LIBRARY_PATH",
-      name, versions[0], versions[1], kToolkit, reason);
-}
 
 Result<const CublasFunctions*> cublas_functions() {
   static const Result<CublasFunctions> functions = load();

@@ -6,17 +6,11 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
-#include <string_view>
 
 #include "compute/device.h"
 #include "support/status.h"
 
 namespace abq::compute::cuda {
-
-// A library of the CUDA toolkit by its bare name ("cublas", "cublasLt", "cusolver"), as toolkit 13
-// or 12 has it, found by the loader or in the usual folders of the toolkit. Unsupported names what
-// was looked for.
-Result<void*> open_toolkit_library(std::string_view name);
 
 struct CublasFunctions {
   decltype(&cublasCreate_v2) create = nullptr;

@@ -2,7 +2,7 @@
 
 #include <dlfcn.h>
 
-#include "compute/cuda/cublas_library.h"
+#include "compute/cuda/toolkit_library.h"
 
 namespace abq::runtime::cuda {
 namespace {

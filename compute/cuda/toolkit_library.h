@@ -1,0 +1,16 @@
+// Libraries that are opened at run time, so that neither the build nor the installed folder carries
+// them.
+#pragma once
+
+#include <string_view>
+
+#include "support/status.h"
+
+namespace abq::compute::cuda {
+
+// A library of the CUDA toolkit by its bare name ("cublas", "cublasLt", "cusolver"), as toolkit 13
+// or 12 has it, or "cudnn" in version 9, found by the loader or in the usual folders of the
+// toolkit. Unsupported names what was looked for.
+Result<void*> open_toolkit_library(std::string_view name);
+
+}  // namespace abq::compute::cuda
