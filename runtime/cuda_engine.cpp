@@ -6,6 +6,7 @@
 #include "compute/cuda_library.h"
 #include "runtime/plan_program.h"
 #include "runtime/session_checks.h"
+#include "support/log.h"
 
 namespace abq::runtime {
 namespace {
@@ -27,6 +28,7 @@ class CudaSession : public Session {
       tokens = tokens.subspan(part.size());
       ABQ_RETURN_IF_ERROR(device_->run(part, tokens.empty() ? 1 : 0, logits.data()));
     }
+    log_notice();
     return logits;
   }
 
@@ -43,6 +45,7 @@ class CudaSession : public Session {
       ABQ_RETURN_IF_ERROR(device_->run(part, rows, logits.data()));
       consume(first, {logits.data(), rows, vocab_size()});
     }
+    log_notice();
     return {};
   }
 
@@ -74,6 +77,10 @@ class CudaSession : public Session {
 
  private:
   int64_t vocab_size() const { return engine_->plan().plan().model().vocab_size(); }
+  void log_notice() const {
+    const std::string notice = engine_->device().take_notice();
+    if (!notice.empty()) spdlog::info("attention of prompts not through cuDNN: {}", notice);
+  }
   static size_t next(std::span<const int32_t> tokens, int64_t chunk) {
     return std::min(tokens.size(), static_cast<size_t>(chunk));
   }
@@ -103,7 +110,9 @@ Result<std::shared_ptr<const Engine>> CudaEngine::create(std::shared_ptr<const L
   if (options.stream_weights) {
     return unsupported("device cuda: weights are kept on the device; streaming them is the CPU's");
   }
-  Result<std::unique_ptr<DeviceEngine>> device = create_cuda_device_engine(make_program(plan));
+  Program program = make_program(plan);
+  program.prefill_attention = options.prefill_attention;
+  Result<std::unique_ptr<DeviceEngine>> device = create_cuda_device_engine(program);
   if (!device.ok()) return device.status().with_context(plan->path());
   return std::shared_ptr<const Engine>(new CudaEngine(std::move(plan), std::move(device).value()));
 }

@@ -27,4 +27,13 @@ Result<std::string> cuda_device_code() {
   return std::string(reinterpret_cast<Code>(function)());
 }
 
+Result<std::string> cudnn_version() {
+  using Version = int (*)(char*, size_t);
+  ABQ_ASSIGN_OR_RETURN(void* function, compute::cuda_library_function("abq_cuda_cudnn_version"));
+  std::array<char, 4096> text{};
+  const int code = reinterpret_cast<Version>(function)(text.data(), text.size());
+  if (code != 0) return Status(static_cast<StatusCode>(code), text.data());
+  return std::string(text.data());
+}
+
 }  // namespace abq::runtime

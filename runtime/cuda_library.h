@@ -15,4 +15,8 @@ Result<std::vector<std::string>> describe_cuda_devices();
 // The device code that the library holds: "sm_90a, PTX compute_80".
 Result<std::string> cuda_device_code();
 
+// The cuDNN that attention of prompts would go through: "9.19.0". Unsupported says why there is
+// none.
+Result<std::string> cudnn_version();
+
 }  // namespace abq::runtime

@@ -60,6 +60,9 @@ class DeviceEngine {
   // What runs step `step` for a prompt's m tokens (m = 1: for decoding); steps that were fused name
   // the kernel that does their work.
   virtual std::string kernel_name(int step, int64_t m) const = 0;
+  // Once: why prompts do not go through cuDNN although they would be faster there. Empty: no
+  // reason.
+  virtual std::string take_notice() = 0;
 };
 
 // Opens the library and makes the program ready on the first GPU. Unsupported: no library, driver

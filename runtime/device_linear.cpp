@@ -4,6 +4,7 @@
 #include <array>
 
 #include "compute/cuda_library.h"
+#include "runtime/device_attention.h"
 #include "runtime/device_baselines.h"
 
 namespace abq::runtime {
@@ -31,6 +32,10 @@ Result<std::unique_ptr<DeviceLinear>> create_cuda_device_linear(const StoredWeig
 
 Result<std::unique_ptr<DeviceBaselines>> create_cuda_device_baselines() {
   return create<DeviceBaselines>("abq_cuda_create_device_baselines_for");
+}
+
+Result<std::unique_ptr<DeviceAttention>> create_cuda_device_attention() {
+  return create<DeviceAttention>("abq_cuda_create_device_attention_for");
 }
 
 }  // namespace abq::runtime

@@ -18,6 +18,13 @@ Result<DeviceKind> parse_device_kind(std::string_view text) {
   return invalid_argument("device '{}': expected auto, cpu or cuda", text);
 }
 
+Result<PrefillAttention> parse_prefill_attention(std::string_view text) {
+  if (text == "auto") return PrefillAttention::kAuto;
+  if (text == "own") return PrefillAttention::kOwn;
+  if (text == "cudnn") return PrefillAttention::kCudnn;
+  return invalid_argument("attention '{}': expected auto, own or cudnn", text);
+}
+
 Result<std::shared_ptr<const Engine>> Engine::create(std::shared_ptr<const LoadedPlan> plan,
                                                      const EngineOptions& options) {
   if (options.device == DeviceKind::kCuda) return CudaEngine::create(std::move(plan), options);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "runtime/plan.h"
+#include "runtime/program.h"
 #include "runtime/token_draw.h"
 #include "support/matrix_view.h"
 #include "support/status.h"
@@ -18,13 +19,15 @@
 namespace abq::runtime {
 
 enum class DeviceKind { kAuto, kCpu, kCuda };
-Result<DeviceKind> parse_device_kind(std::string_view text);  // "auto", "cpu", "cuda"
+Result<DeviceKind> parse_device_kind(std::string_view text);              // "auto", "cpu", "cuda"
+Result<PrefillAttention> parse_prefill_attention(std::string_view text);  // "auto", "own", "cudnn"
 
 struct EngineOptions {
   DeviceKind device = DeviceKind::kAuto;
   // Keep no repacked weights: each step repacks, runs and forgets. Slow; for a self-test under a
   // memory budget.
   bool stream_weights = false;
+  PrefillAttention prefill_attention = PrefillAttention::kAuto;  // on a GPU
 };
 
 struct SessionOptions {

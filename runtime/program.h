@@ -15,6 +15,10 @@
 
 namespace abq::runtime {
 
+// What computes the attention of prompts on a GPU: whichever is faster as measured, this project's
+// kernel, or cuDNN wherever it can. Sliding windows are never cuDNN's.
+enum class PrefillAttention { kAuto, kOwn, kCudnn };
+
 struct Program {
   struct Embedding {
     compute::FloatMatrix table;  // [V, H]
@@ -76,6 +80,7 @@ struct Program {
   bool random_weights = false;
   // Float linears as one float16 product with float16 activations: the baseline of benchmarks.
   bool fast_float_linears = false;
+  PrefillAttention prefill_attention = PrefillAttention::kAuto;
   // Called with a step's index once the device has its own copy of that step's weights.
   std::function<void(int step)> release_step;
 };

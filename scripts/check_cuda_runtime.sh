@@ -7,7 +7,7 @@
 #   tests     kernels against the reference, whole models against the CPU
 #   ptx       the same from the PTX that devices without own code translate (sm_80 code)
 #   sanitize  memcheck and racecheck of the kernel tests
-#   kernels   abq bench --kernels: our time, the read floor, cuBLAS
+#   kernels   abq bench --kernels: our time, the read floor, cuBLAS; --attention: ours and cuDNN's
 #   models    abq bench --model-shape llama-7b: tokens/s against fp16 and W8A8
 #   rows      perplexities on the device beside the CPU's
 set -uo pipefail
@@ -80,6 +80,7 @@ phase_sanitize() {
 
 phase_kernels() {
   "$abq" bench --kernels --device cuda
+  "$abq" bench --attention
 }
 
 phase_models() {

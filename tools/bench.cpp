@@ -9,6 +9,7 @@
 #include "runtime/engine.h"
 #include "support/parallel.h"
 #include "support/random.h"
+#include "tools/bench_attention.h"
 #include "tools/bench_kernels.h"
 #include "tools/bench_model.h"
 #include "tools/bench_tune.h"
@@ -21,7 +22,9 @@ namespace {
 struct BenchOptions {
   std::string artifact;
   std::string device = "auto";
+  std::string prefill_attention = "auto";
   bool kernels = false;
+  bool attention = false;
   bool tune = false;
   std::string output;
   bool force = false;
@@ -51,8 +54,11 @@ Status bench_artifact(const BenchOptions& options) {
   ABQ_ASSIGN_OR_RETURN(std::shared_ptr<const runtime::LoadedPlan> plan,
                        runtime::LoadedPlan::open(options.artifact, runtime::Verify::kAll));
   const Clock::time_point load_start = Clock::now();
+  runtime::EngineOptions engine_options{.device = device};
+  ABQ_ASSIGN_OR_RETURN(engine_options.prefill_attention,
+                       runtime::parse_prefill_attention(options.prefill_attention));
   ABQ_ASSIGN_OR_RETURN(const std::shared_ptr<const runtime::Engine> engine,
-                       runtime::Engine::create(plan, {.device = device}));
+                       runtime::Engine::create(plan, engine_options));
   const double load_seconds = seconds_since(load_start);
   const proto::ModelInfo& model = plan->plan().model();
   // Both fit the model's context, with at least half of it for the prompt.
@@ -108,6 +114,8 @@ Status bench_shape(const BenchOptions& options) {
   model.new_tokens = options.new_tokens.value_or(model.new_tokens);
   model.batch = options.batch;
   model.repeats = options.repeats;
+  ABQ_ASSIGN_OR_RETURN(model.prefill_attention,
+                       runtime::parse_prefill_attention(options.prefill_attention));
   return bench_model(model);
 }
 
@@ -118,10 +126,17 @@ Status bench(const BenchOptions& options) {
     kernels.device = options.device;
     return bench_kernels(kernels);
   }
+  if (options.attention) {
+    AttentionBenchOptions attention;
+    if (!options.schemes.empty()) attention.schemes = options.schemes;
+    attention.tokens = options.kernel_options.tokens;
+    return bench_attention(attention);
+  }
   if (!options.model_shape.empty()) return bench_shape(options);
   if (options.tune) return bench_tune({options.artifact, options.output, options.force});
   if (options.artifact.empty()) {
-    return invalid_argument("nothing to measure: give an artifact, --kernels or --model-shape");
+    return invalid_argument(
+        "nothing to measure: give an artifact, --kernels, --attention or --model-shape");
   }
   return bench_artifact(options);
 }
@@ -138,10 +153,13 @@ void add_bench_command(CLI::App& app, int& exit_code) {
       "  abq bench --kernels --threads 2\n"
       "  abq bench --kernels --schemes w2a8,w4a8 -m 1,512 -n 4096 -k 14336\n"
       "  abq bench --kernels --device cuda --tokens 1,8,2048\n"
+      "  abq bench --attention\n"
       "  abq bench llama.abq --tune -o llama-h200.abq\n"
       "  abq bench --model-shape llama-7b --schemes w2a8-kv8,w4a4-kv4");
   command->add_option("artifact", options->artifact, "model.abq");
   command->add_flag("--kernels", options->kernels, "linear layers alone, on random weights");
+  command->add_flag("--attention", options->attention,
+                    "attention of prompts alone, on a GPU: this project's kernel and cuDNN's");
   CLI::Option* artifact = command->get_option("artifact");
   CLI::Option* tune = command->add_flag("--tune", options->tune,
                                         "which kernel is fastest for the artifact's linears on "
@@ -158,6 +176,11 @@ void add_bench_command(CLI::App& app, int& exit_code) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_option("--device", options->device, "auto, cpu or cuda")->capture_default_str();
+  command
+      ->add_option("--prefill-attention", options->prefill_attention,
+                   "what models run prompts' attention with on a GPU: own (this project's kernel), "
+                   "cudnn (wherever it can), auto (the faster)")
+      ->capture_default_str();
   command
       ->add_option("--prompt-tokens", options->prompt_tokens,
                    "tokens of the prefill [512; model shapes 128]")

@@ -166,9 +166,10 @@ Result<Measured> measure(const ModelShape& shape, const Variant& variant,
   for (size_t i = 0; i < frequencies.size(); ++i)
     frequencies[i] = std::pow(10000.0f, -2.0f * static_cast<float>(i) / kHeadDim);
   const int64_t context = options.prompt_tokens + options.new_tokens;
+  Program program = LlamaProgram(shape, variant, context, frequencies).build();
+  program.prefill_attention = options.prefill_attention;
   ABQ_ASSIGN_OR_RETURN(const std::unique_ptr<runtime::DeviceEngine> engine,
-                       runtime::create_cuda_device_engine(
-                           LlamaProgram(shape, variant, context, frequencies).build()));
+                       runtime::create_cuda_device_engine(program));
   std::vector<std::unique_ptr<runtime::DeviceSession>> sessions;
   std::vector<runtime::DeviceSession*> batch;
   for (int64_t i = 0; i < options.batch; ++i) {

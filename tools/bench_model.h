@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/program.h"
 #include "support/status.h"
 
 namespace abq::tools {
@@ -17,6 +18,7 @@ struct ModelBenchOptions {
   int64_t new_tokens = 256;
   int64_t batch = 1;
   int repeats = 3;
+  runtime::PrefillAttention prefill_attention = runtime::PrefillAttention::kAuto;
 };
 
 // Prints tokens/s, ms per token, memory, and ratios to fp16 (cuBLAS, one float16 product) and W8A8

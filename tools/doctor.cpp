@@ -35,6 +35,11 @@ void describe_machine() {
   if (devices.ok())
     for (const std::string& device : *devices)
       print_out("accelerator  {}\n", device);
+  if (code.ok()) {
+    const Result<std::string> cudnn = runtime::cudnn_version();
+    print_out("cuDNN        {}\n", cudnn.ok() ? *cudnn + ", for attention of prompts"
+                                              : "none: " + cudnn.status().message());
+  }
   const auto cuda = compute::create_cuda_tensor_device();
   print_out("learning     {}\n", cuda.ok() ? fmt::format("on {}", (*cuda)->name())
                                            : "on the CPU: " + cuda.status().message());

@@ -45,6 +45,11 @@ TEST_CASE("device names are parsed, others are refused with the list") {
   CHECK(*parse_device_kind("cpu") == DeviceKind::kCpu);
   CHECK(*parse_device_kind("cuda") == DeviceKind::kCuda);
   CHECK(parse_device_kind("gpu").status().message().find("auto, cpu or cuda") != std::string::npos);
+  CHECK(*parse_prefill_attention("auto") == PrefillAttention::kAuto);
+  CHECK(*parse_prefill_attention("own") == PrefillAttention::kOwn);
+  CHECK(*parse_prefill_attention("cudnn") == PrefillAttention::kCudnn);
+  CHECK(parse_prefill_attention("fast").status().message() ==
+        "attention 'fast': expected auto, own or cudnn");
 }
 
 TEST_CASE("auto takes CUDA exactly where CUDA works, and else the CPU") {

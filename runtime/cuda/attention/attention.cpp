@@ -66,7 +66,13 @@ Status prefill_attention(const AttentionLayer& layer, int64_t layer_offset,
   call.y = y;
   call.y_stride = y_stride;
   call.workspace = static_cast<unsigned char*>(workspace.data);
-  ABQ_RETURN_IF_CUDA_ERROR(launch_prefill_prepare(call, stream),
+  const PrefillWorkspace plan = plan_prefill_workspace(layer, m);
+  PreparedRows prepared;
+  prepared.queries = reinterpret_cast<uint32_t*>(call.workspace);
+  prepared.head_rows = plan.m_padded;
+  prepared.token_rows = 1;
+  prepared.query_scales = reinterpret_cast<float*>(call.workspace + plan.queries_bytes);
+  ABQ_RETURN_IF_CUDA_ERROR(launch_prefill_prepare(call, prepared, stream),
                            "cuda.attention_prefill (cache), {} tokens, heads {}/{} of {}", m,
                            layer.heads, layer.kv_heads, layer.head_dim);
   ABQ_RETURN_IF_CUDA_ERROR(launch_prefill_flash(call, stream),

@@ -72,8 +72,47 @@ struct PrefillLaunch {
   int64_t y_stride = 0;
   unsigned char* workspace = nullptr;
 };
-cudaError_t launch_prefill_prepare(const PrefillLaunch& launch, cudaStream_t stream);
+// Keys and values of a sequence as float16 numbers, for attention that reads no codes:
+// [tokens][kv heads][padded / 2 words].
+struct CachedNumbers {
+  uint32_t* keys = nullptr;  // null: nobody wants them
+  uint32_t* values = nullptr;
+  // [tokens][heads], those of a kv head repeated for its query heads; keys are codes minus zero
+  // points then. Null: their scales are multiplied in.
+  float* key_scales = nullptr;
+};
+
+// What the first launch of prefill writes beside the cache.
+inline constexpr int kLengthStride = 4;  // words between two lengths
+struct PreparedRows {
+  // Rows of padded / 2 words, float16 pairs: head h of token t is row h * head_rows + t *
+  // token_rows.
+  uint32_t* queries = nullptr;
+  int64_t head_rows = 0;
+  int64_t token_rows = 0;
+  float* query_scales = nullptr;  // a row each; null: nobody reads them (queries of 16 bits)
+  int32_t* lengths = nullptr;     // unless null: tokens of the chunk, and in all
+  CachedNumbers numbers;          // of the chunk's tokens
+};
+cudaError_t launch_prefill_prepare(const PrefillLaunch& launch, const PreparedRows& to,
+                                   cudaStream_t stream);
 cudaError_t launch_prefill_flash(const PrefillLaunch& launch, cudaStream_t stream);
+
+// The numbers of cached tokens 0 .. past - 1, and zeros for tokens `tokens` .. rows - 1.
+struct ExpandLaunch {
+  AttentionLayer layer;
+  int64_t layer_offset = 0;
+  const SequenceState* sequence = nullptr;
+  int64_t past = 0;
+  int64_t tokens = 0;
+  int64_t rows = 0;
+  CachedNumbers numbers;
+};
+cudaError_t launch_expand_cache(const ExpandLaunch& launch, cudaStream_t stream);
+
+// y [m, columns] = x [m, columns], float16; rows of y y_stride apart.
+cudaError_t launch_widen(const void* x, int64_t m, int64_t columns, float* y, int64_t y_stride,
+                         cudaStream_t stream);
 
 struct RopeLaunch {
   const float* x = nullptr;

@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "runtime/cuda/attention/attention_arguments.h"
+#include "runtime/cuda/attention/attention_launch.h"
 #include "runtime/cuda/attention/cache_layout.h"
 #include "runtime/cuda/attention/warp.cuh"
 
@@ -36,6 +37,15 @@ __device__ __forceinline__ CacheHead cache_head(const SequenceState& sequence, i
            reinterpret_cast<float2*>(base + layout.params_at(false, head))},
           {base + layout.rows_at(true, head),
            reinterpret_cast<float2*>(base + layout.params_at(true, head))}};
+}
+
+// The scale of a token's key for the query heads that read it, written by `step` threads.
+__device__ __forceinline__ void write_key_scale(const CachedNumbers& numbers,
+                                                const AttentionLayer& layer, int64_t token,
+                                                int kv_head, float scale, int first, int step) {
+  const int group = layer.heads / layer.kv_heads;
+  for (int i = first; i < group; i += step)
+    numbers.key_scales[token * layer.heads + kv_head * group + i] = scale;
 }
 
 // For codes on top of float16's 1024, see code_pair().

@@ -29,35 +29,29 @@ __device__ __forceinline__ HeadRow<kPairs> load_head(const float* x, int half, i
   return row;
 }
 
-// Inverse frequencies of a lane's pairs.
+// Cosines and sines of a lane's pairs at a position.
 template <int kPairs>
-struct HeadFrequencies {
-  bool rotated;
-  float of[kPairs];
+struct HeadRotation {
+  Rotation of[kPairs];
 };
 template <int kPairs>
-__device__ __forceinline__ HeadFrequencies<kPairs> load_frequencies(const float* frequencies,
-                                                                    int half, int lane) {
-  HeadFrequencies<kPairs> result;
-  result.rotated = frequencies != nullptr;
+__device__ __forceinline__ HeadRotation<kPairs> head_rotation(const float* frequencies, int half,
+                                                              int64_t position, int lane) {
+  HeadRotation<kPairs> result;
 #pragma unroll
   for (int i = 0; i < kPairs; ++i) {
     const int j = lane + 32 * i;
-    result.of[i] = result.rotated && j < half ? frequencies[j] : 0.0f;
+    result.of[i] = rotation(position, j < half ? frequencies[j] : 0.0f);
   }
   return result;
 }
 
 template <int kPairs>
 __device__ __forceinline__ void rotate_head(HeadRow<kPairs>& row,
-                                            const HeadFrequencies<kPairs>& frequencies,
-                                            int64_t position) {
-  if (!frequencies.rotated) return;
+                                            const HeadRotation<kPairs>& rotation) {
 #pragma unroll
-  for (int i = 0; i < kPairs; ++i) {
-    const Rotation r = rotation(position, frequencies.of[i]);
-    rotate_pair(r, row.low[i], row.high[i]);
-  }
+  for (int i = 0; i < kPairs; ++i)
+    rotate_pair(rotation.of[i], row.low[i], row.high[i]);
 }
 
 // The head, of a power of two of elements, times the Hadamard matrix of that size, times `scale`.

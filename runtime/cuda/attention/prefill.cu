@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "runtime/cuda/attention/attention_launch.h"
 #include "runtime/cuda/attention/launch_shared.cuh"
 #include "runtime/cuda/attention/prefill_flash.cuh"
@@ -24,25 +26,32 @@ cudaError_t launch_flash(const FlashArguments& args, cudaStream_t stream) {
 
 template <int kPadded>
 cudaError_t launch_prepare(const PrepareArguments& args, cudaStream_t stream) {
-  const int64_t rows = static_cast<int64_t>(args.m) * (args.layer.heads + 2 * args.layer.kv_heads);
-  const dim3 grid(static_cast<unsigned>((rows + kPrepareWarps - 1) / kPrepareWarps));
+  const int rows = args.layer.heads + 2 * args.layer.kv_heads;
+  const dim3 grid(static_cast<unsigned>(args.m),
+                  static_cast<unsigned>(tiles_of(rows, kPrepareWarps * args.warp_rows)));
   return launch(prefill_prepare<kPadded>,
                 {grid, dim3(32 * kPrepareWarps), kPrepareWarps * kPadded * 2}, stream, args);
 }
 
+// Many heads a warp share a rotation, few fill the device sooner.
+int warp_rows(int m) {
+  constexpr int kTokensPerRow = 64;
+  constexpr int kMostRows = 8;
+  return std::clamp(m / kTokensPerRow, 1, kMostRows);
+}
+
 }  // namespace
 
-cudaError_t launch_prefill_prepare(const PrefillLaunch& call, cudaStream_t stream) {
-  const PrefillWorkspace plan = plan_prefill_workspace(call.layer, call.m);
+cudaError_t launch_prefill_prepare(const PrefillLaunch& call, const PreparedRows& to,
+                                   cudaStream_t stream) {
   PrepareArguments args{};
   args.layer = call.layer;
   args.input = call.input;
   args.sequence = call.sequence;
   args.layer_offset = call.layer_offset;
   args.m = call.m;
-  args.m_padded = plan.m_padded;
-  args.queries = reinterpret_cast<uint32_t*>(call.workspace);
-  args.query_scales = reinterpret_cast<float*>(call.workspace + plan.queries_bytes);
+  args.warp_rows = warp_rows(call.m);
+  args.to = to;
   switch (padded_head_dim(call.layer.head_dim)) {
     case 64:
       return launch_prepare<64>(args, stream);

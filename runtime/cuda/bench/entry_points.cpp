@@ -1,10 +1,11 @@
-// The doors of single linears and of baselines in libabq_cuda.so (runtime/device_linear.cpp opens
-// them). Each returns 0, or the StatusCode of what went wrong with its words in `text`, cut at
-// `size`; the caller deletes what it gets.
+// The doors of single linears, attention and baselines in libabq_cuda.so (runtime/device_linear.cpp
+// opens them). Each returns 0, or the StatusCode of what went wrong with its words in `text`, cut
+// at `size`; the caller deletes what it gets.
 #include <cstdio>
 #include <cstring>
 
 #include "runtime/cuda/bench/cuda_baselines.h"
+#include "runtime/cuda/bench/cuda_device_attention.h"
 #include "runtime/cuda/bench/cuda_device_linear.h"
 
 namespace {
@@ -49,6 +50,12 @@ __attribute__((visibility("default"))) int abq_cuda_create_device_baselines_for(
     const char* interface, abq::runtime::DeviceBaselines** out, char* text, size_t size) {
   if (const Status same = check_interface(interface); !same.ok()) return refuse(same, text, size);
   return finish(abq::runtime::cuda::CudaBaselines::create(), out, text, size);
+}
+
+__attribute__((visibility("default"))) int abq_cuda_create_device_attention_for(
+    const char* interface, abq::runtime::DeviceAttention** out, char* text, size_t size) {
+  if (const Status same = check_interface(interface); !same.ok()) return refuse(same, text, size);
+  return finish(abq::runtime::cuda::CudaDeviceAttention::create(), out, text, size);
 }
 
 }  // extern "C"

@@ -45,11 +45,13 @@ LinearProblem linear_problem(const WeightTiles& tiles, int activation_bits, int6
 }
 
 ActivationMemory::ActivationMemory(const LaunchList& list, const DeviceWeights& weights,
-                                   const Program& program, const KernelChoice& choice)
+                                   const Program& program, const KernelChoice& choice,
+                                   PrefillChoice& prefill)
     : list_(list),
       weights_(weights),
       program_(program),
       choice_(choice),
+      prefill_(prefill),
       readers_(list.storages.size()) {
   for (size_t i = 0; i < list.launches.size(); ++i) {
     const auto* linear = std::get_if<QuantizedLinearLaunch>(&list.launches[i].operation);
@@ -73,6 +75,14 @@ int64_t ActivationMemory::storage_bytes(const Storage& storage, int64_t rows) co
   return rows * storage.columns * kFloat;
 }
 
+int64_t ActivationMemory::attention_bytes(const AttentionLayer& layer,
+                                          const RunShape& shape) const {
+  if (shape.decode) return decode_workspace_bytes(layer, shape.m, shape.max_tokens);
+  const FusedAttention* const fused = prefill_(layer, shape.m, shape.max_tokens);
+  if (fused != nullptr) return fused_workspace_bytes(*fused, layer, shape.m, shape.max_tokens);
+  return prefill_workspace_bytes(layer, shape.m);
+}
+
 int64_t ActivationMemory::workspace_bytes(const RunShape& shape) const {
   int64_t most = 0;
   for (size_t i = 0; i < list_.launches.size(); ++i) {
@@ -82,9 +92,7 @@ int64_t ActivationMemory::workspace_bytes(const RunShape& shape) const {
     if (std::holds_alternative<FloatLinearLaunch>(operation)) {
       most = std::max(most, FloatLinear::workspace_bytes(m, weights.matrix.cols));
     } else if (const auto* attention = std::get_if<AttentionLaunch>(&operation)) {
-      const AttentionLayer layer = attention_layer(program_, *attention, weights);
-      most = std::max(most, shape.decode ? decode_workspace_bytes(layer, m, shape.max_tokens)
-                                         : prefill_workspace_bytes(layer, m));
+      most = std::max(most, attention_bytes(attention_layer(program_, *attention, weights), shape));
     }
   }
   return most;

@@ -8,6 +8,7 @@
 #include "runtime/cuda/engine/device_weights.h"
 #include "runtime/cuda/engine/kernel_choice.h"
 #include "runtime/cuda/engine/launch_list.h"
+#include "runtime/cuda/engine/prefill_choice.h"
 #include "runtime/cuda/token_kernels.h"
 
 namespace abq::runtime::cuda {
@@ -16,14 +17,14 @@ namespace abq::runtime::cuda {
 struct RunShape {
   int64_t m = 0;           // tokens of the chunk
   int64_t rows = 0;        // tokens of the row-wise tail, at most m
-  int64_t max_tokens = 0;  // bound of every position + 1
+  int64_t max_tokens = 0;  // bound of every position + 1; of a prompt, the last one's
   bool decode = false;     // m sequences with one token each, rows = m
 };
 
 class ActivationMemory {
  public:
   ActivationMemory(const LaunchList& list, const DeviceWeights& weights, const Program& program,
-                   const KernelChoice& choice);
+                   const KernelChoice& choice, PrefillChoice& prefill);
 
   // Makes room for runs of this shape. Returns true when memory moved: what was recorded with its
   // addresses is void. Device when there is too little.
@@ -49,6 +50,7 @@ class ActivationMemory {
   int64_t storage_rows(const Storage& storage, const RunShape& shape) const;
   int64_t storage_bytes(const Storage& storage, int64_t rows) const;
   int64_t workspace_bytes(const RunShape& shape) const;
+  int64_t attention_bytes(const AttentionLayer& layer, const RunShape& shape) const;
   Forms forms(int storage, int64_t m) const;
   std::byte* at(int storage) const;
 
@@ -56,6 +58,7 @@ class ActivationMemory {
   const DeviceWeights& weights_;
   const Program& program_;
   const KernelChoice& choice_;
+  PrefillChoice& prefill_;
   std::vector<std::vector<size_t>> readers_;  // of each storage: launches of quantized linears
   RunShape reserved_;
   MemoryPlan plan_;

@@ -66,6 +66,7 @@ CudaDeviceEngine::~CudaDeviceEngine() {
   (void)cudaStreamSynchronize(stream_);
   graphs_.clear();
   launcher_.reset();
+  prefill_ = {};  // its handle knows the stream
   (void)cudaStreamDestroy(stream_);
 }
 
@@ -75,11 +76,16 @@ Status CudaDeviceEngine::open() {
   ABQ_RETURN_IF_CUDA_ERROR(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
   ABQ_ASSIGN_OR_RETURN(list_, make_launch_list(program_));
   ABQ_RETURN_IF_ERROR(check_launches());
+  // cuDNN loads while weights are repacked.
+  const auto open_fused = [layers = attention_layers()] {
+    return open_fused_attention(layers, DeviceSessionOptions().prefill_chunk);
+  };
+  ABQ_RETURN_IF_ERROR(prefill_.start(program_.prefill_attention, attention_layers(), open_fused));
   ABQ_ASSIGN_OR_RETURN(weights_, DeviceWeights::create(program_, list_, stream_));
   program_.release_step = nullptr;  // it may hold the file that the weights came from
   choice_ = KernelChoice(program_.tunings, device_.product);
-  activations_.emplace(list_, weights_, program_, choice_);
-  launcher_.emplace(program_, list_, weights_, *activations_, choice_);
+  activations_.emplace(list_, weights_, program_, choice_, prefill_);
+  launcher_.emplace(program_, list_, weights_, *activations_, choice_, prefill_);
   launcher_->set_fast_float_linears(program_.fast_float_linears);
   launch_of_step_.assign(program_.steps.size(), 0);
   for (size_t i = 0; i < list_.launches.size(); ++i) {
@@ -89,7 +95,22 @@ Status CudaDeviceEngine::open() {
   return {};
 }
 
+std::vector<AttentionLayer> CudaDeviceEngine::attention_layers() const {
+  std::vector<AttentionLayer> layers;
+  for (const Launch& launch : list_.launches) {
+    if (const auto* attention = std::get_if<AttentionLaunch>(&launch.operation))
+      layers.push_back(attention_layer(program_, *attention, {}));
+  }
+  return layers;
+}
+
+std::string CudaDeviceEngine::take_notice() {
+  const std::lock_guard lock(mutex_);
+  return prefill_.take_notice();
+}
+
 std::string CudaDeviceEngine::kernel_name(int step, int64_t m) const {
+  const std::lock_guard lock(mutex_);
   return launcher_->kernel_name(static_cast<size_t>(launch_of_step_[static_cast<size_t>(step)]), m);
 }
 

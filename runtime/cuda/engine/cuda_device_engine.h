@@ -55,6 +55,7 @@ class CudaDeviceEngine : public DeviceEngine {
   int64_t activation_bytes() const override { return activations_->bytes(); }
   std::string kernel_name(int step, int64_t m) const override;
   Result<Tuning> tune() override;
+  std::string take_notice() override;
 
   // A prompt's tokens of one session (more than one of them).
   Status prefill(CudaDeviceSession& session, std::span<const int32_t> tokens, int64_t rows,
@@ -78,6 +79,7 @@ class CudaDeviceEngine : public DeviceEngine {
   explicit CudaDeviceEngine(const Program& program) : program_(program) {}
   Status open();
   Status check_launches() const;
+  std::vector<AttentionLayer> attention_layers() const;
   // Host and device memory of the inputs and results of m sequences and `logit_rows` rows.
   Status reserve_transfers(int64_t m, int64_t logit_rows);
   static int64_t ids_offset(int64_t sequences);
@@ -92,7 +94,7 @@ class CudaDeviceEngine : public DeviceEngine {
   Status wait(std::string_view what);
   Rows logits_rows(const RunShape& shape) const;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   Program program_;
   compute::cuda::CudaDevice device_;
   std::string description_;
@@ -100,6 +102,7 @@ class CudaDeviceEngine : public DeviceEngine {
   LaunchList list_;
   DeviceWeights weights_;
   KernelChoice choice_;
+  PrefillChoice prefill_;
   std::optional<ActivationMemory> activations_;
   std::optional<Launcher> launcher_;
   std::vector<int> launch_of_step_;

@@ -17,12 +17,14 @@ struct Launcher::Run {
 };
 
 Launcher::Launcher(const Program& program, const LaunchList& list, const DeviceWeights& weights,
-                   const ActivationMemory& memory, const KernelChoice& choice)
+                   const ActivationMemory& memory, const KernelChoice& choice,
+                   PrefillChoice& prefill)
     : program_(program),
       list_(list),
       weights_(weights),
       memory_(memory),
       choice_(choice),
+      prefill_(prefill),
       layer_offsets_(list.launches.size(), 0) {
   for (size_t i = 0; i < list.launches.size(); ++i) {
     const auto* attention = std::get_if<AttentionLaunch>(&list.launches[i].operation);
@@ -134,6 +136,12 @@ Status Launcher::launch(const Run& run, const AttentionLaunch& launch) {
   const AttentionInput input = {q.data, k.data, v.data, q.stride, k.stride, v.stride};
   const Rows y = rows(run, launch.y);
   if (!run.shape.decode) {
+    const int64_t tokens = run.shape.max_tokens;
+    if (FusedAttention* const fused = prefill_(layer, y.m, tokens); fused != nullptr) {
+      return fused_prefill_attention(*fused, layer, layer_offsets_[index], input,
+                                     run.inputs.sequences, y.m, tokens, y.data, y.stride,
+                                     memory_.workspace(), run.stream);
+    }
     return prefill_attention(layer, layer_offsets_[index], input, run.inputs.sequences, y.m, y.data,
                              y.stride, memory_.workspace(), run.stream);
   }
@@ -150,6 +158,7 @@ std::string Launcher::kernel_name(size_t launch, int64_t m) const {
   struct Namer {
     const WeightTiles& tiles;
     const KernelChoice& choice;
+    bool fused;  // attention of a prompt of m tokens
     int64_t m;
     std::string operator()(const EmbedLaunch&) const { return "cuda.embed"; }
     std::string operator()(const NormLaunch& op) const {
@@ -168,10 +177,16 @@ std::string Launcher::kernel_name(size_t launch, int64_t m) const {
     std::string operator()(const RotaryLaunch&) const { return "cuda.rope"; }
     std::string operator()(const HadamardLaunch&) const { return "cuda.hadamard"; }
     std::string operator()(const AttentionLaunch&) const {
-      return m == 1 ? "cuda.attention_decode" : "cuda.attention_prefill";
+      if (m == 1) return "cuda.attention_decode";
+      return fused ? "cuda.attention_cudnn" : "cuda.attention_prefill";
     }
   };
-  return std::visit(Namer{weights_[launch].tiles, choice_, m}, list_.launches[launch].operation);
+  const LaunchOperation& operation = list_.launches[launch].operation;
+  const auto* const attention = std::get_if<AttentionLaunch>(&operation);
+  const bool fused =
+      attention != nullptr && m > 1 &&
+      prefill_(attention_layer(program_, *attention, weights_[launch]), m, m) != nullptr;
+  return std::visit(Namer{weights_[launch].tiles, choice_, fused, m}, operation);
 }
 
 }  // namespace abq::runtime::cuda

@@ -15,7 +15,7 @@ struct RunInputs {
 class Launcher {
  public:
   Launcher(const Program& program, const LaunchList& list, const DeviceWeights& weights,
-           const ActivationMemory& memory, const KernelChoice& choice);
+           const ActivationMemory& memory, const KernelChoice& choice, PrefillChoice& prefill);
 
   void set_fast_float_linears(bool fast) { float_linear_.set_fast(fast); }
   // All launches; those of the row-wise tail only when shape.rows > 0.
@@ -45,6 +45,7 @@ class Launcher {
   const DeviceWeights& weights_;
   const ActivationMemory& memory_;
   const KernelChoice& choice_;
+  PrefillChoice& prefill_;
   std::vector<int64_t> layer_offsets_;  // of each launch with attention: bytes a token before it
   int64_t cache_token_bytes_ = 0;
   FloatLinear float_linear_;

@@ -146,6 +146,12 @@ class AttentionRun {
     return rows;
   }
 
+  int64_t workspace_bytes(int64_t m, int64_t tokens) const {
+    if (test_.fused == nullptr) return prefill_workspace_bytes(layer_, m);
+    REQUIRE(test_.fused->prepare(fused_shape(layer_, m)).ok());
+    return fused_workspace_bytes(*test_.fused, layer_, m, tokens);
+  }
+
   std::vector<std::vector<float>> prefill() {
     std::vector<std::vector<float>> outputs;
     for (size_t s = 0; s < sequences_.size(); ++s) {
@@ -157,14 +163,19 @@ class AttentionRun {
           add_fused(sequences_[s], position + i, rows);
         const KernelArray<float> fused{std::span<const float>(rows)};
         const KernelArray<float> y(m * (columns_ + kGap));
-        const KernelArray<std::byte> workspace(prefill_workspace_bytes(layer_, m));
+        const KernelArray<std::byte> workspace(workspace_bytes(m, position + m));
         std::vector<int64_t> positions(sequences_.size());
         positions[s] = position;
         const std::vector<SequenceState> all = states(positions);
         const KernelArray<SequenceState> state(std::span<const SequenceState>(&all[s], 1));
+        const Workspace memory = {workspace.data(), workspace.bytes()};
         const Status status =
-            prefill_attention(layer_, token_bytes_, input_of(fused), state.data(), m, y.data(),
-                              columns_ + kGap, {workspace.data(), workspace.bytes()}, nullptr);
+            test_.fused != nullptr
+                ? fused_prefill_attention(*test_.fused, layer_, token_bytes_, input_of(fused),
+                                          state.data(), m, position + m, y.data(), columns_ + kGap,
+                                          memory, nullptr)
+                : prefill_attention(layer_, token_bytes_, input_of(fused), state.data(), m,
+                                    y.data(), columns_ + kGap, memory, nullptr);
         const std::string words = status.to_string();
         INFO(words);
         REQUIRE(status.ok());
@@ -397,8 +408,9 @@ class AttentionRun {
       for (size_t i = 0; i < outputs[s].size(); ++i) {
         const bool in_prompt = static_cast<int64_t>(i) < prompt;
         const double expected = sequence.reference.y[i];
-        const double tolerance =
-            in_prompt ? sequence.reference.tolerance[i] : sequence.reference.tight[i];
+        const double tolerance = !in_prompt               ? sequence.reference.tight[i]
+                                 : test_.fused != nullptr ? sequence.reference.fused[i]
+                                                          : sequence.reference.tolerance[i];
         const double got = static_cast<double>(outputs[s][i]);
         const bool close = std::fabs(got - expected) <= tolerance;  // false for NaN
         const auto column = static_cast<int64_t>(i) % columns_;
@@ -429,9 +441,9 @@ class AttentionRun {
 }  // namespace
 
 std::string AttentionCase::name() const {
-  std::string words = fmt::format("heads {}/{} of {}{}, window {}, q{} kv{} a{}, prompts", heads,
+  std::string words = fmt::format("heads {}/{} of {}{}, window {}, q{} kv{} a{}{}, prompts", heads,
                                   kv_heads, head_dim, transformed ? " transformed" : "", window,
-                                  query_bits, kv_bits, token_bits);
+                                  query_bits, kv_bits, token_bits, fused ? " fused" : "");
   for (const std::vector<int>& prompt : prompts) {
     words += " (";
     for (const int chunk : prompt)

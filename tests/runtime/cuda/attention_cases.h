@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/cuda/attention/fused_prefill.h"
 #include "runtime/cuda/attention_kernels.h"
 
 namespace abq::runtime::cuda {
@@ -29,13 +30,15 @@ struct AttentionCase {
   int kv_bits = 16;
   bool rotated = true;
   bool transformed = false;  // heads by a Hadamard matrix, behind the rotation
-  // One sequence per entry: the prompt's chunks in order, each one call of prefill_attention().
+  // One sequence per entry: the prompt's chunks in order, each one call of prefill_attention() or
+  // fused_prefill_attention().
   std::vector<std::vector<int>> prompts;
   int decoded = 0;  // tokens that all sequences then decode as a batch
   int token_bits = 8;
   // The test writes the prompts' keys and values to the caches itself: decoding alone is checked.
   bool decode_only = false;
-  int runs = 2;  // all with equal bits
+  int runs = 2;                     // all with equal bits
+  FusedAttention* fused = nullptr;  // prompts go through it
   uint64_t seed = 1;
 };
 

@@ -6,6 +6,8 @@
 #include <set>
 
 #include "attention_cases.h"
+#include "attention_fused_cases.h"
+#include "attention_fused_on_host.h"
 #include "attention_kernels_on_host.h"
 #include "runtime/cuda/attention/attention_launch.h"
 #include "runtime/cuda/attention/rotation.cuh"
@@ -232,6 +234,71 @@ TEST_CASE("kernels run on the host quantize rows of several clusters' blocks") {
     check_attention(test);
   }
   host_kernels_use_clusters = true;
+}
+
+TEST_CASE("what surrounds cuDNN's attention, run on the host, agrees with the reference") {
+  HostFusedAttention fused;
+  check_fused_cases(fused, 24);
+}
+
+TEST_CASE("what surrounds cuDNN's attention fills whole tiles for padded and transformed heads") {
+  HostFusedAttention fused;
+  for (const int kv_bits : {16, 8, 3, 2}) {
+    AttentionCase test = host_case();
+    test.heads = 2;
+    test.kv_heads = 1;
+    test.head_dim = kv_bits == 16 ? 80 : kv_bits == 2 ? 256 : 32;
+    test.kv_bits = kv_bits;
+    test.query_bits = kv_bits;
+    test.transformed = kv_bits == 3;
+    test.prompts = {{255, 2}, {9}};
+    test.fused = &fused;
+    check_attention(test);
+  }
+}
+
+TEST_CASE("cuDNN is not asked about windows and sequences that take too much memory") {
+  AttentionLayer layer{.heads = 32, .kv_heads = 32, .head_dim = 128};
+  CHECK(fused_can_run(layer, 32768));
+  CHECK(fused_is_faster(layer, 512, 32768));
+  CHECK_FALSE(fused_can_run(layer, 131072));
+  CHECK_FALSE(fused_is_faster(layer, 512, 131072));
+  layer.window = 4096;
+  CHECK_FALSE(fused_can_run(layer, 512));
+  HostFusedAttention fused;
+  const Status status =
+      fused_prefill_attention(fused, layer, 0, {}, nullptr, 4, 4, nullptr, 0, {}, nullptr);
+  CHECK(status.code() == StatusCode::kUnsupported);
+}
+
+TEST_CASE("cuDNN's attention is refused a workspace that is too small") {
+  const AttentionLayer layer{.heads = 2, .kv_heads = 1, .head_dim = 64};
+  HostFusedAttention fused;
+  const int64_t bytes = fused_workspace_bytes(fused, layer, 300, 700);
+  const Status status = fused_prefill_attention(fused, layer, 0, {}, nullptr, 300, 700, nullptr, 0,
+                                                {.data = nullptr, .bytes = bytes - 1}, nullptr);
+  CHECK(status.code() == StatusCode::kInvalidArgument);
+}
+
+TEST_CASE("a few plans of cuDNN's attention serve all chunks") {
+  const AttentionLayer layer{.heads = 6, .kv_heads = 2, .head_dim = 96};
+  const FusedAttentionShape shape = fused_shape(layer, 2);
+  CHECK(shape == FusedAttentionShape{6, 2, 96, 128, 512, false, false});
+  CHECK(fused_shape(layer, 512) == shape);
+  CHECK(fused_shape(layer, 513).queries == 1024);
+  CHECK(fused_shape(layer, 2048).queries == 2048);
+}
+
+TEST_CASE("scales are cuDNN's where queries are quantized, so that scores are exact") {
+  AttentionLayer layer{.heads = 6, .kv_heads = 2, .head_dim = 96};
+  layer.kv_bits = 8;
+  CHECK_FALSE(fused_shape(layer, 2).key_scales);
+  layer.query_bits = 8;
+  CHECK(fused_shape(layer, 2).query_scales);
+  CHECK(fused_shape(layer, 2).key_scales);
+  layer.kv_bits = 16;
+  CHECK(fused_shape(layer, 2).query_scales);
+  CHECK_FALSE(fused_shape(layer, 2).key_scales);
 }
 
 TEST_CASE("rope run on the host rotates rows and batches") {

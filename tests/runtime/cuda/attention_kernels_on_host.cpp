@@ -4,6 +4,7 @@
 
 #include "runtime/cuda/attention/decode_combine.cu"
 #include "runtime/cuda/attention/decode_split.cu"
+#include "runtime/cuda/attention/expand_cache.cu"
 #include "runtime/cuda/attention/prefill.cu"
 #include "runtime/cuda/attention/rope.cu"
 // clang-format on

@@ -73,6 +73,8 @@ void transform_rows(std::vector<float>& rows, int head_dim) {
 //   prefill  probabilities round to float16 (2^-11), and unless quantized so do queries: a score's
 //            error is 2^-11 sum |q k| / sqrt(D), which is a probability's relative error, once in
 //            it and once in their sum
+//   fused    the same; results round to float16 (which the first term has room for), so do values
+//            that are codes times a scale, and such keys where queries are not codes
 //   decode   float32 throughout, sums of up to D and T terms
 ReferenceOutput reference_attention(const AttentionLayer& layer, const SequenceRows& rotated) {
   SequenceRows rows = rotated;
@@ -86,7 +88,7 @@ ReferenceOutput reference_attention(const AttentionLayer& layer, const SequenceR
   const double root = std::sqrt(static_cast<double>(d));
 
   ReferenceOutput result;
-  for (auto* values : {&result.y, &result.tolerance, &result.tight})
+  for (auto* values : {&result.y, &result.tolerance, &result.fused, &result.tight})
     values->assign(rows.q.size(), 0.0);
   parallel_for(tokens, [&](int64_t token) {
     const int64_t first = layer.window > 0 ? std::max<int64_t>(0, token + 1 - layer.window) : 0;
@@ -113,6 +115,9 @@ ReferenceOutput reference_attention(const AttentionLayer& layer, const SequenceR
         total += score = std::exp(score - top);
       const double score_error = layer.query_bits < 16 ? 0x1p-20 : 0x1p-11;
       const double loose = 0x1p-10 + 2 * score_error * largest;
+      const bool coded = layer.kv_bits < 16;
+      const double key_error = coded && layer.query_bits == 16 ? 0x1p-11 : 0.0;
+      const double fused = (coded ? 3 : 2) * 0x1p-11 + 2 * (score_error + key_error) * largest;
       const double tight = 0x1p-18 + 0x1p-19 * largest;
       for (int64_t i = 0; i < d; ++i) {
         double y = 0;
@@ -127,6 +132,7 @@ ReferenceOutput reference_attention(const AttentionLayer& layer, const SequenceR
         const auto at = static_cast<size_t>(token * columns + head * d + i);
         result.y[at] = y;
         result.tolerance[at] = loose * magnitude + 1e-6;
+        result.fused[at] = fused * magnitude + 1e-6;
         result.tight[at] = tight * magnitude + 1e-7;
       }
     }

@@ -28,6 +28,7 @@ void transform_rows(std::vector<float>& rows, int head_dim);
 struct ReferenceOutput {
   std::vector<double> y;          // [tokens, heads * D]
   std::vector<double> tolerance;  // for outputs of prefill_attention()
+  std::vector<double> fused;      // for those of fused_prefill_attention()
   std::vector<double> tight;      // for those of decode_attention()
 };
 

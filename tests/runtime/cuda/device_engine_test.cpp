@@ -5,6 +5,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "runtime/cuda_library.h"
 #include "runtime/device_engine.h"
 #include "runtime/generate.h"
 #include "runtime/perplexity.h"
@@ -17,10 +18,12 @@
 namespace abq::runtime {
 namespace {
 
-std::shared_ptr<const Engine> cuda_engine(const std::string& scheme) {
+std::shared_ptr<const Engine> cuda_engine(const std::string& scheme,
+                                          PrefillAttention attention = PrefillAttention::kAuto) {
   const auto plan = LoadedPlan::open(test::tiny_artifact(scheme), Verify::kAll);
   REQUIRE_MESSAGE(plan.ok(), plan.status().to_string());
-  const auto engine = Engine::create(*plan, {.device = DeviceKind::kCuda});
+  const auto engine =
+      Engine::create(*plan, {.device = DeviceKind::kCuda, .prefill_attention = attention});
   REQUIRE_MESSAGE(engine.ok(), engine.status().to_string());
   return *engine;
 }
@@ -138,6 +141,35 @@ TEST_CASE("results do not depend on how the prompt is cut") {
       const auto session = new_session(*engine, {.prefill_chunk = chunk});
       CHECK(distance(run(*session, tokens), whole) < tolerance(scheme));
     }
+  }
+}
+
+TEST_CASE("prompts through cuDNN give the CPU's logits, however they are cut") {
+  if (const Result<std::string> cudnn = cudnn_version(); !cudnn.ok()) {
+    MESSAGE("skipped: ", cudnn.status().to_string());
+    return;
+  }
+  const std::vector<int32_t> tokens = test::sample_tokens(100);
+  for (const std::string scheme :
+       {"w16a16", "w4a8-kv8", "w8a8-kv8-q8", "w4a16-kv4-q4", "w8a8-kv8-q8+rotate"}) {
+    CAPTURE(scheme);
+    const std::vector<float> expected = run(*new_session(*test::tiny_engine(scheme)), tokens);
+    const auto engine = cuda_engine(scheme, PrefillAttention::kCudnn);
+    const std::vector<float> whole = run(*new_session(*engine), tokens);
+    CHECK(distance(whole, expected) < tolerance(scheme));
+    CHECK(run(*new_session(*engine), tokens) == whole);
+    for (const int64_t chunk : {7, 64}) {
+      const auto session = new_session(*engine, {.prefill_chunk = chunk});
+      CHECK(distance(run(*session, tokens), expected) < tolerance(scheme));
+    }
+    const auto own = cuda_engine(scheme, PrefillAttention::kOwn);
+    CHECK(distance(run(*new_session(*own), tokens), whole) < tolerance(scheme));
+    bool named = false;
+    for (int step = 0; step < engine->plan().plan().steps_size(); ++step) {
+      named = named || engine->kernel_name(step, 100) == "cuda.attention_cudnn";
+      CHECK(own->kernel_name(step, 100) != "cuda.attention_cudnn");
+    }
+    CHECK(named);
   }
 }
 
