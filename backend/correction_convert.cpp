@@ -1,4 +1,4 @@
-// quant::CorrectionSettings <-> proto::CorrectionSettings, and what their values may be.
+// quant::CorrectionSettings and DistillationSettings <-> proto, and what their values may be.
 #include <fmt/ranges.h>
 
 #include <array>
@@ -50,7 +50,7 @@ Status check_weight(std::string_view field, double weight) {
 }  // namespace
 
 Status check_correction(const quant::CorrectionSettings& settings) {
-  if (settings.epochs < 1 || settings.epochs > 10000)
+  if (settings.epochs < 0 || settings.epochs > 10000)
     return invalid_argument("correction: epochs is {}, expected 1 to 10000", settings.epochs);
   if (settings.batch < 1)
     return invalid_argument("correction: batch is {}, expected at least 1", settings.batch);
@@ -64,6 +64,9 @@ Status check_correction(const quant::CorrectionSettings& settings) {
   ABQ_RETURN_IF_ERROR(check_rate("scale_rate", settings.scale_rate));
   ABQ_RETURN_IF_ERROR(check_rate("clip_rate", settings.clip_rate));
   ABQ_RETURN_IF_ERROR(check_rate("compensation_rate", settings.compensation_rate));
+  ABQ_RETURN_IF_ERROR(check_rate("code_rate", settings.code_rate));
+  ABQ_RETURN_IF_ERROR(check_rate("step_rate", settings.step_rate));
+  ABQ_RETURN_IF_ERROR(check_rate("norm_rate", settings.norm_rate));
   if (!(settings.scale_start >= 0 && settings.scale_start <= 1))
     return invalid_argument("correction: scale_start is {}, expected 0 to 1", settings.scale_start);
   const std::array<std::pair<std::string_view, double>, 6> weights = {
@@ -86,7 +89,7 @@ Status check_correction(const quant::CorrectionSettings& settings) {
 }
 
 void to_proto(const quant::CorrectionSettings& settings, proto::CorrectionSettings* out) {
-  out->set_epochs(static_cast<int32_t>(settings.epochs));
+  if (settings.epochs > 0) out->set_epochs(static_cast<int32_t>(settings.epochs));
   out->set_batch(static_cast<int32_t>(settings.batch));
   out->set_micro_batch(static_cast<int32_t>(settings.micro_batch));
   out->set_scales(settings.scales);
@@ -95,6 +98,9 @@ void to_proto(const quant::CorrectionSettings& settings, proto::CorrectionSettin
   out->set_scale_rate(settings.scale_rate);
   out->set_clip_rate(settings.clip_rate);
   out->set_compensation_rate(settings.compensation_rate);
+  out->set_code_rate(settings.code_rate);
+  out->set_step_rate(settings.step_rate);
+  out->set_norm_rate(settings.norm_rate);
   out->set_schedule(name_of(kScheduleNames, settings.schedule));
   out->set_clip_start(name_of(kClipStartNames, settings.clip_start));
   out->set_scale_start(settings.scale_start);
@@ -110,6 +116,8 @@ void to_proto(const quant::CorrectionSettings& settings, proto::CorrectionSettin
 Result<quant::CorrectionSettings> from_proto(const proto::CorrectionSettings& settings) {
   quant::CorrectionSettings out;
   if (settings.has_epochs()) out.epochs = settings.epochs();
+  if (settings.has_epochs() && out.epochs == 0)
+    return invalid_argument("correction: epochs is 0, expected 1 to 10000");
   if (settings.has_batch()) out.batch = settings.batch();
   if (settings.has_micro_batch()) out.micro_batch = settings.micro_batch();
   if (settings.has_scales()) out.scales = settings.scales();
@@ -119,6 +127,9 @@ Result<quant::CorrectionSettings> from_proto(const proto::CorrectionSettings& se
   if (settings.has_scale_rate()) out.scale_rate = settings.scale_rate();
   if (settings.has_clip_rate()) out.clip_rate = settings.clip_rate();
   if (settings.has_compensation_rate()) out.compensation_rate = settings.compensation_rate();
+  if (settings.has_code_rate()) out.code_rate = settings.code_rate();
+  if (settings.has_step_rate()) out.step_rate = settings.step_rate();
+  if (settings.has_norm_rate()) out.norm_rate = settings.norm_rate();
   ABQ_RETURN_IF_ERROR(parse_name("schedule", settings.schedule(), kScheduleNames, out.schedule));
   ABQ_RETURN_IF_ERROR(
       parse_name("clip_start", settings.clip_start(), kClipStartNames, out.clip_start));
@@ -131,6 +142,29 @@ Result<quant::CorrectionSettings> from_proto(const proto::CorrectionSettings& se
   if (settings.has_mse_float()) out.mse_float = settings.mse_float();
   if (settings.has_mse_quantized()) out.mse_quantized = settings.mse_quantized();
   ABQ_RETURN_IF_ERROR(check_correction(out));
+  return out;
+}
+
+void to_proto(const quant::DistillationSettings& settings, proto::DistillationSettings* out) {
+  out->set_epochs(static_cast<int32_t>(settings.epochs));
+  out->set_batch(static_cast<int32_t>(settings.batch));
+  out->set_step_rate(settings.step_rate);
+  out->set_norm_rate(settings.norm_rate);
+}
+
+Result<quant::DistillationSettings> from_proto(const proto::DistillationSettings& settings) {
+  quant::DistillationSettings out;
+  if (settings.has_epochs()) out.epochs = settings.epochs();
+  if (settings.has_batch()) out.batch = settings.batch();
+  if (settings.has_step_rate()) out.step_rate = settings.step_rate();
+  if (settings.has_norm_rate()) out.norm_rate = settings.norm_rate();
+  if (out.epochs < 0 || out.epochs > 10000)
+    return invalid_argument("distillation: epochs is {}, expected 0 to 10000", out.epochs);
+  if (out.batch < 1)
+    return invalid_argument("distillation: batch is {}, expected at least 1", out.batch);
+  for (const double rate : {out.step_rate, out.norm_rate})
+    if (!std::isfinite(rate) || rate <= 0)
+      return invalid_argument("distillation: a rate is {}, expected a positive number", rate);
   return out;
 }
 

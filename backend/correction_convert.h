@@ -11,4 +11,8 @@ void to_proto(const quant::CorrectionSettings& settings, proto::CorrectionSettin
 // InvalidArgument names the field and what it may be.
 Result<quant::CorrectionSettings> from_proto(const proto::CorrectionSettings& settings);
 
+void to_proto(const quant::DistillationSettings& settings, proto::DistillationSettings* out);
+// InvalidArgument as above.
+Result<quant::DistillationSettings> from_proto(const proto::DistillationSettings& settings);
+
 }  // namespace abq::backend

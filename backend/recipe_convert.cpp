@@ -71,7 +71,8 @@ void to_proto(const quant::Recipe& recipe, proto::Recipe* out) {
   out->set_seed(recipe.seed);
   if (recipe.rotation) to_proto(*recipe.rotation, out->mutable_rotation());
   // Methods that learn nothing have nothing to say here.
-  if (recipe.method == "abq") to_proto(recipe.correction, out->mutable_correction());
+  if (recipe.learned()) to_proto(recipe.correction, out->mutable_correction());
+  if (recipe.method == "best") to_proto(recipe.distillation, out->mutable_distillation());
 }
 
 Result<quant::Recipe> from_proto(const proto::Recipe& recipe) {
@@ -79,7 +80,7 @@ Result<quant::Recipe> from_proto(const proto::Recipe& recipe) {
   if (recipe.scheme().empty())
     return invalid_argument("scheme is missing; give one such as \"w4a8-g128\"");
   ABQ_ASSIGN_OR_RETURN(out.scheme, quant::parse_scheme(recipe.scheme()));
-  if (!recipe.method().empty()) out.method = recipe.method();
+  out.method = recipe.method();
   out.clip_search = recipe.clip_search();
   if (recipe.has_smooth_alpha()) out.smooth_alpha = recipe.smooth_alpha();
   if (!(out.smooth_alpha >= 0 && out.smooth_alpha <= 1))
@@ -101,6 +102,7 @@ Result<quant::Recipe> from_proto(const proto::Recipe& recipe) {
     ABQ_ASSIGN_OR_RETURN(out.rotation, from_proto(recipe.rotation()));
   }
   ABQ_ASSIGN_OR_RETURN(out.correction, from_proto(recipe.correction()));
+  ABQ_ASSIGN_OR_RETURN(out.distillation, from_proto(recipe.distillation()));
   return out;
 }
 

@@ -87,6 +87,7 @@ void to_proto(const quant::BlockReport& block, proto::BlockReport* out) {
     added->set_max(scale.max);
   }
   out->set_compensation_norm(block.compensation_norm);
+  out->set_changed_codes(block.changed_codes);
   out->set_attention_divergence_before(block.attention_divergence_before);
   out->set_attention_divergence_after(block.attention_divergence_after);
   for (const std::string& event : block.events)
@@ -105,6 +106,7 @@ quant::BlockReport from_proto(const proto::BlockReport& block) {
   for (const proto::ScaleReport& scale : block.scales())
     out.scales.push_back({scale.site(), scale.min(), scale.median(), scale.max()});
   out.compensation_norm = block.compensation_norm();
+  out.changed_codes = block.changed_codes();
   out.attention_divergence_before = block.attention_divergence_before();
   out.attention_divergence_after = block.attention_divergence_after();
   out.events.assign(block.events().begin(), block.events().end());
@@ -131,6 +133,21 @@ quant::RotationReport from_proto(const proto::RotationReport& rotation) {
           .down = rotation.down()};
 }
 
+void to_proto(const quant::DistillationReport& distillation, proto::DistillationReport* out) {
+  out->set_before(distillation.before);
+  out->set_after(distillation.after);
+  for (const double epoch : distillation.epochs)
+    out->add_epochs(epoch);
+  out->set_kept(distillation.kept);
+}
+
+quant::DistillationReport from_proto(const proto::DistillationReport& distillation) {
+  return {.before = distillation.before(),
+          .after = distillation.after(),
+          .epochs = {distillation.epochs().begin(), distillation.epochs().end()},
+          .kept = distillation.kept()};
+}
+
 }  // namespace
 
 void to_proto(const quant::Report& report, proto::Report* out) {
@@ -143,6 +160,7 @@ void to_proto(const quant::Report& report, proto::Report* out) {
     out->add_notes(note);
   if (report.rotation) to_proto(*report.rotation, out->mutable_rotation());
   if (report.allocation) to_proto(*report.allocation, out->mutable_allocation());
+  if (report.distillation) to_proto(*report.distillation, out->mutable_distillation());
   out->set_calibration_tokens(report.calibration_tokens);
   out->set_block_linear_bits(report.block_linear_bits);
   out->set_file_bits(report.file_bits);
@@ -157,6 +175,7 @@ quant::Report from_proto(const proto::Report& report) {
   out.notes.assign(report.notes().begin(), report.notes().end());
   if (report.has_rotation()) out.rotation = from_proto(report.rotation());
   if (report.has_allocation()) out.allocation = from_proto(report.allocation());
+  if (report.has_distillation()) out.distillation = from_proto(report.distillation());
   out.calibration_tokens = report.calibration_tokens();
   out.block_linear_bits = report.block_linear_bits();
   out.file_bits = report.file_bits();

@@ -20,7 +20,6 @@ void PassContext::finish_block() {
   quantized_outputs = {};
   input_statistics.clear();
   layer_clips.clear();
-  rounded_layers.clear();
   quality_inputs.clear();
   float_block.reset();
 }

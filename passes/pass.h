@@ -1,8 +1,9 @@
-// Passes: IR -> IR. Two shapes, one explicit registry, one manager.
+// Passes: IR -> IR. Three shapes, one explicit registry, one manager.
 //
 // A GraphPass sees shapes and attributes of the whole module. A BlockPass owns one decoder block's
 // weights; the manager runs all block passes on block i, hands the block to the sink, frees it,
-// then takes i + 1: that is how a 7B model streams.
+// then takes i + 1: that is how a 7B model streams. A ModelPass needs all blocks at once, which is
+// what it costs.
 #pragma once
 
 #include <functional>
@@ -52,16 +53,20 @@ struct PassContext {
   // Clip factors of a block linear by node name, [N, G], where a pass chose them; `quantize` uses
   // them before any of its own.
   std::map<std::string, std::vector<quant::ClipRatio>> layer_clips;
-  // Codes of the current block's linears by node name, where a pass chose them; `quantize` takes
-  // them instead of rounding to nearest.
+  // Codes of linears by node name, where a pass chose them; `quantize` takes them instead of
+  // rounding to nearest.
   std::map<std::string, RoundedLayer> rounded_layers;
+  // Norm weights by tensor name, where a pass learned them beside the codes; `quantize` takes them,
+  // too. Until then the graph has the float model's.
+  std::map<std::string, std::vector<float>> learned_norms;
   std::vector<std::vector<int32_t>> calibration_windows;  // token ids; empty = not calibrated
   StreamOptions stream_options;
   // Windows that the float blocks run on; 0 = all. A method that takes nothing but measurements
   // from them (gptq) needs no more than kQualityWindows: `calibrate` then leaves the embeddings of
   // all windows in the quantized stream.
   int64_t float_windows = 0;
-  Stream float_stream;      // input of the current block in the float model
+  Stream float_stream;      // input of the current block in the float model; behind the last block,
+                            // its output
   Stream float_outputs;     // its output there, by `calibrate`: the next block's float_stream
   Stream quantized_stream;  // the block's input behind quantized blocks, by `replay-quantized`;
                             // empty before that pass has run: the float stream
@@ -107,6 +112,13 @@ class GraphPass : public Pass {
   virtual Status run(ir::Module& module, PassContext& context) = 0;
 };
 
+// Sees the weights of all blocks, and stands between passes on single blocks: those before it leave
+// every block as it is then, and those after it start again with the first.
+class ModelPass : public Pass {
+ public:
+  virtual Status run(ir::Module& module, PassContext& context) = 0;
+};
+
 class BlockPass : public Pass {
  public:
   virtual Status run(ir::Module& module, ir::Block& block, PassContext& context) = 0;
@@ -132,8 +144,8 @@ struct PipelineStep {
   std::string_view pass;
   std::string_view reason;
 };
-// Pipelines by method: "rtn", "smooth", "gptq", "abq". InvalidArgument lists the methods there are,
-// or says that the method needs calibration.
+// Pipelines by method: "rtn", "smooth", "gptq", "abq", "best". InvalidArgument lists the methods
+// there are, or says that the method needs calibration.
 Result<std::vector<PipelineStep>> pipeline_for(const quant::Recipe& recipe, bool calibrated);
 
 // Progress of a compilation: block `done` of `total`, running `pass`.
@@ -164,6 +176,8 @@ class PassManager {
   // Graph passes that come before the first block pass run on the module first; then block passes
   // block by block (each verified, handed to `sink`, freed); graph passes after them run last, and
   // one between block passes is InvalidArgument, and so is a print_after that names none of them.
+  // A model pass ends a round of block passes: they have run on all blocks when it runs, and blocks
+  // reach the sink in the last round alone.
   // Embed and head regions go through those block passes that have something to do there; their
   // tensors are not freed. A failure carries the name of the pass and the block, and where the
   // reproducer is. Without a sink the blocks keep their tensors. The float stream is freed after
@@ -181,12 +195,15 @@ class PassManager {
 
   Status check_order() const;
   Status check_print_after() const;
+  // The block and model passes, round by round.
+  Status run_rounds(std::span<Entry> passes, ir::Module& module, PassContext& context,
+                    const BlockSink& sink, const Progress& progress);
   Status run_block_passes(std::span<Entry> passes, ir::Module& module, PassContext& context,
                           const BlockSink& sink, const Progress& progress);
   // Embed or head regions through the passes that have something to do there.
   Status run_ends(std::span<Entry> passes, ir::RegionKind kind, ir::Module& module,
                   PassContext& context);
-  // `region` is null for a graph pass.
+  // `region` is null for a graph or model pass.
   Status run_pass(Entry& entry, ir::Module& module, ir::Region* region, PassContext& context);
   Status failure(const Entry& entry, const ir::Region* region, const Status& cause,
                  const PassContext& context, const ir::Module* last_good) const;

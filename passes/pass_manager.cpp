@@ -17,8 +17,17 @@ bool is_block_pass(const Pass& pass) {
   return dynamic_cast<const BlockPass*>(&pass) != nullptr;
 }
 
+bool is_model_pass(const Pass& pass) {
+  return dynamic_cast<const ModelPass*>(&pass) != nullptr;
+}
+
+bool is_graph_pass(const Pass& pass) {
+  return dynamic_cast<const GraphPass*>(&pass) != nullptr;
+}
+
 // What a reproducer shows. A graph pass sees no weights, so their bytes stay out of it (and digests
-// of a whole checkpoint are not computed); a block pass sees its block alone.
+// of a whole checkpoint are not computed), and a model pass changes none; a block pass sees its
+// block alone.
 ir::Module snapshot(const ir::Module& module, const ir::Region* region) {
   if (region != nullptr) return extract_region(module, *region);
   ir::Module shapes = module;
@@ -27,8 +36,9 @@ ir::Module snapshot(const ir::Module& module, const ir::Region* region) {
   return shapes;
 }
 
-// `region` is null for a graph pass.
+// `region` is null for a graph or model pass.
 Status run_on(Pass& pass, ir::Module& module, ir::Region* region, PassContext& context) {
+  if (is_model_pass(pass)) return dynamic_cast<ModelPass&>(pass).run(module, context);
   if (region == nullptr) return dynamic_cast<GraphPass&>(pass).run(module, context);
   auto& block_pass = dynamic_cast<BlockPass&>(pass);
   return region->kind == ir::RegionKind::kBlock ? block_pass.run(module, *region, context)
@@ -53,15 +63,20 @@ void PassManager::add(std::string name, std::unique_ptr<Pass> pass) {
 }
 
 Status PassManager::check_order() const {
-  const auto is_block = [](const Entry& entry) { return is_block_pass(*entry.pass); };
-  const auto first = std::find_if(entries_.begin(), entries_.end(), is_block);
-  const auto last = std::find_if(entries_.rbegin(), entries_.rend(), is_block).base();
+  const auto is_graph = [](const Entry& entry) { return is_graph_pass(*entry.pass); };
+  const auto first = std::find_if_not(entries_.begin(), entries_.end(), is_graph);
+  const auto last = std::find_if_not(entries_.rbegin(), entries_.rend(), is_graph).base();
   for (auto entry = first; entry < last; ++entry)
-    if (!is_block(*entry))
+    if (is_graph(*entry))
       return invalid_argument(
           "pass {}: works on the whole module and stands between passes on single blocks; move it "
           "before {} or after {}",
           entry->name, first->name, std::prev(last)->name);
+  for (auto entry = first; entry < last; ++entry)
+    if (is_model_pass(*entry->pass) &&
+        (entry == first || std::next(entry) == last || !is_block_pass(*std::next(entry)->pass)))
+      return invalid_argument("pass {}: needs passes on single blocks before and after it",
+                              entry->name);
   return {};
 }
 
@@ -86,19 +101,36 @@ Status PassManager::run(ir::Module& module, PassContext& context, const BlockSin
 
   const std::span<Entry> all(entries_);
   size_t begin = 0;
-  while (begin < all.size() && !is_block_pass(*all[begin].pass)) {
+  while (begin < all.size() && is_graph_pass(*all[begin].pass)) {
     if (progress) progress(0, 0, all[begin].name);
     ABQ_RETURN_IF_ERROR(run_pass(all[begin], module, nullptr, context));
     ++begin;
   }
   size_t end = begin;
-  while (end < all.size() && is_block_pass(*all[end].pass))
+  while (end < all.size() && !is_graph_pass(*all[end].pass))
     ++end;
-  ABQ_RETURN_IF_ERROR(
-      run_block_passes(all.subspan(begin, end - begin), module, context, sink, progress));
+  ABQ_RETURN_IF_ERROR(run_rounds(all.subspan(begin, end - begin), module, context, sink, progress));
+  context.float_stream = {};
+  context.quantized_stream = {};
   for (Entry& entry : all.subspan(end))
     ABQ_RETURN_IF_ERROR(run_pass(entry, module, nullptr, context));
   return {};
+}
+
+Status PassManager::run_rounds(std::span<Entry> passes, ir::Module& module, PassContext& context,
+                               const BlockSink& sink, const Progress& progress) {
+  while (true) {
+    const auto end = std::find_if(passes.begin(), passes.end(),
+                                  [](const Entry& entry) { return is_model_pass(*entry.pass); });
+    const auto count = static_cast<size_t>(end - passes.begin());
+    const bool last = end == passes.end();
+    ABQ_RETURN_IF_ERROR(run_block_passes(passes.first(count), module, context,
+                                         last ? sink : BlockSink(), progress));
+    if (last) return {};
+    if (progress) progress(0, 0, end->name);
+    ABQ_RETURN_IF_ERROR(run_pass(*end, module, nullptr, context));
+    passes = passes.subspan(count + 1);
+  }
 }
 
 Status PassManager::run_block_passes(std::span<Entry> passes, ir::Module& module,
@@ -124,8 +156,6 @@ Status PassManager::run_block_passes(std::span<Entry> passes, ir::Module& module
     ++done;
   }
   ABQ_RETURN_IF_ERROR(run_ends(passes, ir::RegionKind::kHead, module, context));
-  context.float_stream = {};
-  context.quantized_stream = {};
   if (progress && total > 0) progress(total, total, "");
   return {};
 }

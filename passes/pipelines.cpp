@@ -1,4 +1,9 @@
 // The named pipelines: which passes a method runs, in which order, and why.
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+
 #include "passes/pass.h"
 
 namespace abq::passes {
@@ -18,6 +23,13 @@ constexpr PipelineStep kCorrectDistribution = {
     "correct-distribution",
     "what it learns folds into float weights, so before they are quantized"};
 constexpr PipelineStep kGptq = {"gptq", "chooses codes for the float weights as they are by now"};
+constexpr PipelineStep kLearnRounding = {
+    "learn-rounding",
+    "moves the codes that gptq chose, so behind it; the next block must see them"};
+constexpr PipelineStep kDistill = {
+    "distill", "fits the whole model, so when the codes of all blocks are there"};
+constexpr PipelineStep kCalibrateAgain = {
+    "calibrate", "the second round starts at the first block: float inputs to measure outputs on"};
 constexpr PipelineStep kQuantize = {"quantize", "all float corrections are folded in by now"};
 constexpr PipelineStep kMeasureOutputs = {
     "measure-outputs", "needs the codes unpacked and the float block still at hand"};
@@ -30,8 +42,10 @@ constexpr PipelineStep kPackWeights = {"pack-weights",
 
 Result<std::vector<PipelineStep>> pipeline_for(const quant::Recipe& recipe, bool calibrated) {
   const std::string& method = recipe.method;
-  if (method != "rtn" && method != "smooth" && method != "gptq" && method != "abq")
-    return invalid_argument("method '{}' does not exist; there are rtn, smooth, gptq, abq", method);
+  constexpr std::array<std::string_view, 5> kMethods = {"rtn", "smooth", "gptq", "abq", "best"};
+  if (std::find(kMethods.begin(), kMethods.end(), method) == kMethods.end())
+    return invalid_argument("method '{}' does not exist; there are {}", method,
+                            fmt::join(kMethods, ", "));
   if (method != "rtn" && !calibrated)
     return invalid_argument("{} needs calibration text; give --calib FILE", method);
   std::vector<PipelineStep> steps = {kAssignSchemes, kBalanceBits};
@@ -39,7 +53,15 @@ Result<std::vector<PipelineStep>> pipeline_for(const quant::Recipe& recipe, bool
   if (calibrated) steps.push_back(kCalibrate);
   if (method == "smooth") steps.push_back(kSmooth);
   if (method == "abq") steps.push_back(kCorrectDistribution);
-  if (method == "gptq") steps.push_back(kGptq);
+  if (method == "gptq" || method == "best") steps.push_back(kGptq);
+  if (method == "best") {
+    steps.push_back(kLearnRounding);
+    steps.push_back(kReplayQuantized);
+    if (recipe.distillation.epochs > 0) {
+      steps.push_back(kDistill);
+      steps.push_back(kCalibrateAgain);
+    }
+  }
   steps.push_back(kQuantize);
   if (method == "abq" || method == "gptq") steps.push_back(kReplayQuantized);
   if (calibrated) steps.push_back(kMeasureOutputs);

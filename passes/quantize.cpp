@@ -60,8 +60,7 @@ class BlockQuantizer {
       if (node.op == ir::Op::kLinear) {
         ABQ_RETURN_IF_ERROR(rewrite_linear(std::move(node)));
       } else {
-        if (node.op == ir::Op::kRmsNorm)
-          ABQ_RETURN_IF_ERROR(load_finite_weight(module_, block_, node.operands[1]).status());
+        if (node.op == ir::Op::kRmsNorm) ABQ_RETURN_IF_ERROR(store_norm(node));
         block_.nodes.push_back(std::move(node));
       }
     }
@@ -70,6 +69,16 @@ class BlockQuantizer {
   }
 
  private:
+  // As it is, or as a pass learned it.
+  Status store_norm(const ir::Node& node) {
+    const ir::ValueId weight = node.operands[1];
+    const auto learned = context_.learned_norms.extract(module_.weight_name(block_, weight));
+    if (!learned) return load_finite_weight(module_, block_, weight).status();
+    return change_weight(module_, block_, weight, [&](MatrixView<float> values) {
+      std::copy(learned.mapped().begin(), learned.mapped().end(), values.data);
+    });
+  }
+
   Status rewrite_linear(ir::Node node) {
     const auto scheme = context_.layer_schemes.find(node.name);
     if (scheme == context_.layer_schemes.end())

@@ -33,13 +33,14 @@ enum class RateSchedule { kConstant, kCosine };
 // Where clip factors start: at sigmoid(4) on both ends, or at what clip search finds.
 enum class ClipStart { kWide, kSearch };
 
-// The learned pass, method "abq" (docs/distribution_correction.md). Defaults are what measured best
-// over the widths of docs/benchmarks.md; docs/recipes/abq_paper.json has the paper's.
+// The learned passes of methods "abq" and "best" (docs/distribution_correction.md,
+// docs/learned_rounding.md). Defaults are what measured best over the widths of
+// docs/benchmarks.md; docs/recipes/abq_paper.json has the paper's.
 struct CorrectionSettings {
-  int64_t epochs = 20;
+  int64_t epochs = 0;       // 0: not said, and the method's own (Recipe::default_epochs)
   int64_t batch = 4;        // windows a step
   int64_t micro_batch = 0;  // windows at a time, gradients added up; 0 = the batch if it fits
-  // What is learned.
+  // What "abq" learns.
   bool scales = true;  // LET: channel scales on every site
   bool clips = true;   // LWC: clip factors of every block linear
   CompensationBlocks compensation = CompensationBlocks::kEnds;
@@ -47,6 +48,10 @@ struct CorrectionSettings {
   double scale_rate = 1e-2;
   double clip_rate = 2e-2;
   double compensation_rate = 1e-2;
+  // "best": codes in units of a code, step sizes as ratios to their start, norm weights.
+  double code_rate = 1e-2;
+  double step_rate = 1e-3;
+  double norm_rate = 5e-4;
   RateSchedule schedule = RateSchedule::kCosine;
   ClipStart clip_start = ClipStart::kWide;
   // Channel scales start at SmoothQuant's to this power: 1 = there, 0 = at 1. What is learned is
@@ -75,16 +80,31 @@ struct RotationSettings {
   bool down = true;          // before down projections; online
 };
 
+// The pass `distill` of method "best" (docs/learned_rounding.md): step sizes and norm weights of
+// the whole model against the float model's logits, over the calibration windows.
+struct DistillationSettings {
+  int64_t epochs = 6;  // 0 = not at all
+  int64_t batch = 4;   // windows a step
+  double step_rate = 2e-3;
+  double norm_rate = 2e-3;
+};
+
 struct Recipe {
   Scheme scheme;
-  std::string method = "rtn";  // rtn | smooth | gptq | abq
+  std::string method = "rtn";  // rtn | smooth | gptq | abq | best; empty: not said
   bool clip_search = false;
   double smooth_alpha = 0.5;
   CalibrationSettings calibration;
-  CorrectionSettings correction;
+  CorrectionSettings correction;             // abq and best
+  DistillationSettings distillation;         // best
   std::optional<RotationSettings> rotation;  // composes with every method
   std::vector<LayerOverride> overrides;
   uint64_t seed = 0;
+
+  // Whether the method learns by gradient, block by block.
+  bool learned() const { return method == "abq" || method == "best"; }
+  // Epochs of a learned method where nothing else is asked for: "best" starts near its end.
+  int64_t default_epochs() const { return method == "best" ? 10 : 20; }
 };
 
 }  // namespace abq::quant

@@ -58,15 +58,17 @@ struct ScaleReport {
   double max = 1;
 };
 
-// What distribution correction did to one decoder block.
+// What distribution correction or learned rounding did to one decoder block.
 struct BlockReport {
   std::string name;               // "layers.3"
   std::vector<LossParts> epochs;  // mean over the steps of each epoch
-  LossParts rounding;             // all windows: plain rounding with clip search, nothing learned
+  LossParts rounding;             // all windows, nothing learned: plain rounding with clip search,
+                                  // or (learned rounding) GPTQ's
   LossParts learned;              // all windows: the best state
-  bool learned_kept = true;       // false: the block is rounded plainly, with clip search
+  bool learned_kept = true;       // false: the block is rounded as without learning
   int64_t micro_batch = 0;        // windows of a batch that went through at a time
   std::vector<ScaleReport> scales;
+  double changed_codes = 0;      // learned rounding: codes that moved, as a part of all
   double compensation_norm = 0;  // |a b^T| / |W| (Frobenius) of the down projection
   // Mean symmetric divergence of the attention probabilities from the float model's.
   double attention_divergence_before = 0;  // plain rounding
@@ -109,12 +111,22 @@ struct AllocationReport {
   double measured_kl = 0;    // of the finished artifact
 };
 
+// What the pass `distill` did: KL(float || quantized) of the next token, mean over the tokens of
+// all calibration windows, in nats.
+struct DistillationReport {
+  double before = 0;
+  double after = 0;
+  std::vector<double> epochs;  // mean over the steps of each epoch
+  bool kept = true;            // false: the divergence did not fall, and nothing was changed
+};
+
 struct Report {
   std::vector<LayerReport> layers;
   std::vector<BlockReport> blocks;  // learned methods only
   std::vector<std::string> notes;   // fallbacks, guards hit, anything a user should know
   std::optional<RotationReport> rotation;
   std::optional<AllocationReport> allocation;
+  std::optional<DistillationReport> distillation;  // method best
   int64_t calibration_tokens = 0;
   double block_linear_bits = 0;  // true bits per weight over the block linears, everything stored
   double file_bits = 0;          // 8 x file size / all weights of the model

@@ -42,7 +42,7 @@ measure() {
   [[ ${parts[0]} == *:* ]] && method=${parts[0]%%:*}
   local flags=(--method "$method") option
   [[ $method == rtn ]] || flags+=(--calib "$reference/text/wiki-calib.txt")
-  [[ $method == abq ]] && flags+=(--no-resume)
+  [[ $method == abq || $method == best ]] && flags+=(--no-resume)
   for option in "${parts[@]:1}"; do flags+=("--$option"); done
   local file=$work/$1 start
   start=$(date +%s.%N)

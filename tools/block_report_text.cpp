@@ -47,16 +47,29 @@ std::string ratio_text(double before, double after) {
   return before > 0 ? fmt::format("{:.3f}", after / before) : std::string("-");
 }
 
+// Learned rounding moves the codes that GPTQ chose; distribution correction has none, and
+// compensation vectors instead.
+bool learned_rounding(const proto::Report& report) {
+  return std::any_of(report.layers().begin(), report.layers().end(),
+                     [](const proto::LayerReport& layer) { return layer.has_rounding(); });
+}
+
 void append_block(const proto::Report& report, const proto::BlockReport& block, size_t width,
                   std::string& text) {
   const ClipMeans clips = clip_means(report, block);
-  text += fmt::format(
-      "{:<{}}  {:>9.4g} -> {:<9.4g} {:>6}  {:>9.3g} -> {:<9.3g}  {:.3f}/{:.3f}  {:>7.4f}",
-      block.name(), width, block.rounding().total(), block.learned().total(),
-      ratio_text(block.rounding().total(), block.learned().total()),
-      block.attention_divergence_before(), block.attention_divergence_after(), clips.low,
-      clips.high, block.compensation_norm());
-  text += fmt::format("  {:<14}  {}\n", block.learned_kept() ? "learned" : "plain rounding",
+  const std::string last = learned_rounding(report)
+                               ? fmt::format("{:.1f} %", 100 * block.changed_codes())
+                               : fmt::format("{:.4f}", block.compensation_norm());
+  text +=
+      fmt::format("{:<{}}  {:>9.4g} -> {:<9.4g} {:>6}  {:>9.3g} -> {:<9.3g}  {:.3f}/{:.3f}  {:>7}",
+                  block.name(), width, block.rounding().total(), block.learned().total(),
+                  ratio_text(block.rounding().total(), block.learned().total()),
+                  block.attention_divergence_before(), block.attention_divergence_after(),
+                  clips.low, clips.high, last);
+  text += fmt::format("  {:<14}  {}\n",
+                      block.learned_kept()       ? "learned"
+                      : learned_rounding(report) ? "gptq's"
+                                                 : "plain rounding",
                       sparkline(loss_curve(block), kCurveColumns));
 }
 
@@ -87,6 +100,17 @@ void append_scales(const proto::Report& report, size_t width, std::string& text)
                           scale.median(), scale.max());
     }
   }
+}
+
+void append_distillation(const proto::Report& report, std::string& text) {
+  if (!report.has_distillation()) return;
+  const proto::DistillationReport& distillation = report.distillation();
+  const std::vector<double> epochs(distillation.epochs().begin(), distillation.epochs().end());
+  text += fmt::format(
+      "\ndistilled: KL from the float model's next token {:.4f} -> {:.4f} nats, {}  {}\n",
+      distillation.before(), distillation.after(),
+      distillation.kept() ? "kept" : "not better, nothing changed",
+      sparkline(epochs, kCurveColumns));
 }
 
 // JSON has no infinity and no NaN.
@@ -124,6 +148,7 @@ Json block_json(const proto::Report& report, const proto::BlockReport& block) {
           {"clip_low", clips.low},
           {"clip_high", clips.high},
           {"compensation_norm", number_or_null(block.compensation_norm())},
+          {"changed_codes", number_or_null(block.changed_codes())},
           {"events", std::vector<std::string>(block.events().begin(), block.events().end())}};
 }
 
@@ -169,16 +194,30 @@ std::string blocks_text(const proto::Report& report) {
   size_t width = 5;
   for (const proto::BlockReport& block : report.blocks())
     width = std::max(width, block.name().size());
-  std::string text = fmt::format("\n{:<{}}  {:<29}  {:<22}  {:<11}  {:>7}  {:<14}  {}\n", "block",
-                                 width, "loss: plain -> learned  ratio", "attention divergence",
-                                 "clips lo/hi", "comp.", "kept", "loss by epoch");
+  std::string text =
+      fmt::format("\n{:<{}}  {:<29}  {:<22}  {:<11}  {:>7}  {:<14}  {}\n", "block", width,
+                  "loss: start -> learned  ratio", "attention divergence", "clips lo/hi",
+                  learned_rounding(report) ? "moved" : "comp.", "kept", "loss by epoch");
   for (const proto::BlockReport& block : report.blocks()) {
     append_block(report, block, width, text);
     for (const std::string& event : block.events())
       text += fmt::format("{:<{}}  note: {}\n", "", width, event);
   }
   append_scales(report, width, text);
+  append_distillation(report, text);
   return text;
+}
+
+nlohmann::ordered_json distillation_json(const proto::Report& report) {
+  if (!report.has_distillation()) return nullptr;
+  const proto::DistillationReport& distillation = report.distillation();
+  Json epochs = Json::array();
+  for (const double epoch : distillation.epochs())
+    epochs.push_back(number_or_null(epoch));
+  return {{"kl_before", number_or_null(distillation.before())},
+          {"kl_after", number_or_null(distillation.after())},
+          {"kl_epochs", epochs},
+          {"kept", distillation.kept()}};
 }
 
 nlohmann::ordered_json blocks_json(const proto::Report& report) {

@@ -79,7 +79,7 @@ std::string device_words(const compute::TensorDevice& device) {
 // Streams that a method keeps at a time: inputs and outputs of a block, float and, behind quantized
 // blocks, quantized; gptq has windows that stand within a block instead of the float ones.
 int64_t streams_of(const quant::Recipe& recipe) {
-  return recipe.method == "abq" || recipe.method == "gptq" ? 4 : 2;
+  return recipe.learned() || recipe.method == "gptq" ? 4 : 2;
 }
 
 // Where the hidden states of the calibration windows are kept. Half precision is an input like any
@@ -109,7 +109,7 @@ Result<std::unique_ptr<WorkFolder>> prepare_passes(const CompileOptions& options
   // The other half of the budget; a GPU has memory of its own.
   if (context.tensor_device->on_host())
     context.learning_memory = static_cast<int64_t>(options.memory_budget / 2);
-  const bool keeps_work = context.recipe.method == "abq" && options.resume;
+  const bool keeps_work = context.recipe.learned() && options.resume;
   const std::string work_dir = work_folder_path(options);
   const std::string beside_output = std::filesystem::path(options.output).parent_path().string();
   choose_streams(options, checkpoint.module,

@@ -41,8 +41,8 @@ struct BitTarget {
 struct CompileOptions {
   std::string model_dir;
   std::string output;
-  std::string scheme;               // may be empty with a recipe file
-  std::string method;               // empty = the recipe's, or rtn
+  std::string scheme;  // may be empty with a recipe file
+  std::string method;  // empty = the recipe's; that, too: best with calibration text, else rtn
   std::string calibration_file;     // UTF-8 text; empty = not calibrated
   std::string recipe_file;          // JSON; the other options override it
   int64_t calibration_windows = 0;  // 0 = the recipe's

@@ -23,7 +23,8 @@ Status compile_and_print(const CompileOptions& options) {
 
 void add_recipe_options(CLI::App& command, CompileOptions& options) {
   command.add_option("--scheme", options.scheme, "bit widths, e.g. w2ba8-g128-kv8");
-  command.add_option("--method", options.method, "rtn (default), smooth, gptq or abq");
+  command.add_option("--method", options.method,
+                     "rtn, smooth, gptq, abq or best (default: best with --calib, else rtn)");
   command.add_option("--calib", options.calibration_file, "calibration text (rtn needs none)");
   command.add_option("--calib-windows", options.calibration_windows, "windows of it to use (128)")
       ->check(CLI::PositiveNumber);
@@ -84,9 +85,9 @@ void add_target_options(CLI::App& command, CompileOptions& options) {
       ->group(group);
 }
 
-// Method abq: what is learned, how long, and where that is kept.
+// Methods abq and best: what is learned, how long, and where that is kept.
 void add_learning_options(CLI::App& command, CompileOptions& options) {
-  const std::string group = "Method abq";
+  const std::string group = "Methods abq and best";
   CorrectionFlags& flags = options.correction;
   command.add_option("--epochs", flags.epochs, "passes over the calibration windows")
       ->check(CLI::Range(1, 10000))
@@ -102,13 +103,14 @@ void add_learning_options(CLI::App& command, CompileOptions& options) {
       ->group(group);
   command.add_flag("--no-dlc", flags.no_dlc, "without the double log-cosine loss")->group(group);
   command.add_flag("--mse", flags.mse, "with squared errors against both targets")->group(group);
-  command.add_flag("--no-compensation", flags.no_compensation, "no vectors on down projections")
+  command
+      .add_flag("--no-compensation", flags.no_compensation, "abq: no vectors on down projections")
       ->group(group);
   command
       .add_flag("--no-lwc", flags.no_lwc,
-                "no learned clip factors: full ranges, or what clip_start searches")
+                "abq: no learned clip factors: full ranges, or what clip_start searches")
       ->group(group);
-  command.add_flag("--no-let", flags.no_let, "no channel scales")->group(group);
+  command.add_flag("--no-let", flags.no_let, "abq: no channel scales")->group(group);
   command
       .add_option("--work-dir", options.work_dir,
                   "keeps what is learned, block by block, until the artifact is written: the same "

@@ -1,6 +1,7 @@
 // Recipe file and command line -> recipe.
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "backend/backend.h"
@@ -10,13 +11,20 @@
 namespace abq::tools {
 namespace {
 
-std::vector<std::string_view> given_flags(const CorrectionFlags& flags) {
+// Flags for what "abq" alone learns.
+std::vector<std::string_view> given_abq_flags(const CorrectionFlags& flags) {
   std::vector<std::string_view> given;
-  if (flags.no_akl) given.push_back("--no-akl");
-  if (flags.no_dlc) given.push_back("--no-dlc");
   if (flags.no_compensation) given.push_back("--no-compensation");
   if (flags.no_lwc) given.push_back("--no-lwc");
   if (flags.no_let) given.push_back("--no-let");
+  return given;
+}
+
+// Flags for every method that learns.
+std::vector<std::string_view> given_learning_flags(const CorrectionFlags& flags) {
+  std::vector<std::string_view> given;
+  if (flags.no_akl) given.push_back("--no-akl");
+  if (flags.no_dlc) given.push_back("--no-dlc");
   if (flags.mse) given.push_back("--mse");
   if (flags.epochs > 0) given.push_back("--epochs");
   if (flags.batch > 0) given.push_back("--batch");
@@ -36,19 +44,33 @@ void apply(const CorrectionFlags& flags, quant::CorrectionSettings& settings) {
 
 // A recipe that says how to learn but names a method that does not would be obeyed in part only.
 // With --method the user asks for just that, to compare.
-Status check_file(const std::string& file, const CompileOptions& options,
-                  const quant::Recipe& recipe) {
-  if (recipe.method == "abq" || !options.method.empty()) return {};
-  quant::Recipe learned = recipe;
-  learned.method = "abq";
-  quant::Recipe plain = learned;
+Status check_file(const std::string& file, const quant::Recipe& recipe) {
+  const auto check = [&](std::string_view field, std::string_view methods,
+                         const quant::Recipe& plain) -> Status {
+    quant::Recipe learned = recipe;
+    learned.method = "best";
+    if (backend::recipe_to_json(learned) == backend::recipe_to_json(plain)) return {};
+    return invalid_argument(
+        "{}: {}: is for {}, and the method is {}; give \"method\" as one of these or leave it out",
+        file, field, methods, recipe.method);
+  };
+  quant::Recipe plain = recipe;
+  plain.method = "best";
+  plain.distillation = {};
+  if (recipe.method != "best") ABQ_RETURN_IF_ERROR(check("distillation", "method best", plain));
   plain.correction = {};
-  if (backend::recipe_to_json(learned) == backend::recipe_to_json(plain)) return {};
-  return invalid_argument(
-      "{}: correction: is for method abq, and the method is {}; add \"method\": \"abq\" or leave "
-      "it "
-      "out",
-      file, recipe.method);
+  if (recipe.learned()) return {};
+  return check("correction", "methods abq and best", plain);
+}
+
+// What docs/learned_rounding.md shows to be best: everything there is where there is text to learn
+// from and something to round.
+std::string default_method(const quant::Recipe& recipe, const CompileOptions& options) {
+  const bool rounds = recipe.scheme.weights.quantized() ||
+                      std::ranges::any_of(recipe.overrides, [](const quant::LayerOverride& layer) {
+                        return layer.scheme.weights.quantized();
+                      });
+  return rounds && !options.calibration_file.empty() ? "best" : "rtn";
 }
 
 Status check_target(const CompileOptions& options) {
@@ -73,14 +95,19 @@ Result<quant::Recipe> make_recipe(const CompileOptions& options) {
   if (!options.recipe_file.empty()) {
     ABQ_ASSIGN_OR_RETURN(const std::string json, read_text_file(options.recipe_file));
     ABQ_ASSIGN_OR_RETURN(recipe, backend::recipe_from_json(json, options.recipe_file));
-    ABQ_RETURN_IF_ERROR(check_file(options.recipe_file, options, recipe));
   } else if (options.scheme.empty()) {
     return invalid_argument("no scheme: give --scheme, e.g. --scheme w4a8, or a --recipe file");
   }
   if (!options.scheme.empty()) {
     ABQ_ASSIGN_OR_RETURN(recipe.scheme, quant::parse_scheme(options.scheme));
   }
-  if (!options.method.empty()) recipe.method = options.method;
+  if (recipe.method.empty() || options.recipe_file.empty())
+    recipe.method = default_method(recipe, options);
+  if (!options.method.empty()) {
+    recipe.method = options.method;
+  } else if (!options.recipe_file.empty()) {
+    ABQ_RETURN_IF_ERROR(check_file(options.recipe_file, recipe));
+  }
   if (options.calibration_windows > 0) recipe.calibration.windows = options.calibration_windows;
   if (options.calibration_context > 0) recipe.calibration.context = options.calibration_context;
   if (options.clip_search) recipe.clip_search = true;
@@ -90,23 +117,31 @@ Result<quant::Recipe> make_recipe(const CompileOptions& options) {
     ABQ_ASSIGN_OR_RETURN(recipe.rotation->residual,
                          backend::parse_residual_rotation(options.rotation));
   }
-  // Its grids always come from a search; the artifact's recipe says so.
-  if (recipe.method == "gptq") recipe.clip_search = true;
+  // Its rotation is a part of it: only a recipe that asks for none of it goes without.
+  if (recipe.method == "best" && !recipe.rotation) recipe.rotation.emplace();
+  // Their grids always come from a search; the artifact's recipe says so.
+  if (recipe.method == "gptq" || recipe.method == "best") recipe.clip_search = true;
 
-  std::vector<std::string_view> flags = given_flags(options.correction);
+  std::vector<std::string_view> flags = given_learning_flags(options.correction);
   if (options.correction.seed && !recipe.rotation) flags.push_back("--seed");
   if (!options.target.given()) {
     if (!options.work_dir.empty()) flags.push_back("--work-dir");
     if (options.restart) flags.push_back("--restart");
   }
   ABQ_RETURN_IF_ERROR(check_target(options));
-  if (!flags.empty() && recipe.method != "abq") {
+  if (!flags.empty() && !recipe.learned())
+    return invalid_argument(
+        "{}: for methods abq and best only, and the method is {}; add --method abq or --method "
+        "best",
+        fmt::join(flags, ", "), recipe.method);
+  const std::vector<std::string_view> abq_flags = given_abq_flags(options.correction);
+  if (!abq_flags.empty() && recipe.method != "abq")
     return invalid_argument("{}: for method abq only, and the method is {}; add --method abq",
-                            fmt::join(flags, ", "), recipe.method);
-  }
+                            fmt::join(abq_flags, ", "), recipe.method);
   apply(options.correction, recipe.correction);
+  if (recipe.correction.epochs == 0) recipe.correction.epochs = recipe.default_epochs();
   if (options.correction.seed) recipe.seed = *options.correction.seed;
-  if (recipe.method == "abq") ABQ_RETURN_IF_ERROR(backend::check_correction(recipe.correction));
+  if (recipe.learned()) ABQ_RETURN_IF_ERROR(backend::check_correction(recipe.correction));
   if (recipe.method == "abq" && recipe.clip_search)
     return invalid_argument(
         "clip search: method abq learns its clip factors; leave clip search out, or let learning "

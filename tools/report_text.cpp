@@ -104,6 +104,12 @@ Json recipe_json(const proto::Recipe& recipe) {
   if (recipe.has_correction()) {
     json["correction"] = Json::parse(backend::correction_to_json(recipe.correction()));
   }
+  if (recipe.has_distillation()) {
+    json["distillation"] = {{"epochs", recipe.distillation().epochs()},
+                            {"batch", recipe.distillation().batch()},
+                            {"step_rate", recipe.distillation().step_rate()},
+                            {"norm_rate", recipe.distillation().norm_rate()}};
+  }
   return json;
 }
 
@@ -235,6 +241,7 @@ std::string report_json(const proto::Plan& plan, int64_t file_size) {
                                                     plan.report().notes().end())},
                  {"layers", layers},
                  {"blocks", blocks_json(plan.report())},
+                 {"distillation", distillation_json(plan.report())},
                  {"provenance",
                   {{"tool_version", plan.provenance().tool_version()},
                    {"device", plan.provenance().device()},

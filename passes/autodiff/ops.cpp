@@ -149,6 +149,18 @@ Var affine_weight(Tape& tape, const Var& w, const Var& row_scale, const Var& col
                      });
 }
 
+Var rounded_weight(Tape& tape, const Var& offsets, const Var& scales, const Tensor& zeros,
+                   const compute::WeightQuantizer& quantizer) {
+  compute::TensorDevice& device = tape.device();
+  return tape.record(
+      device.rounded_weight(offsets->value, scales->value, zeros, quantizer), {offsets, scales},
+      [&device, offsets, scales, zeros, quantizer](const Tensor& dy) {
+        compute::RoundedWeightGradient d = device.rounded_weight_backward(
+            offsets->value, scales->value, zeros, quantizer, dy, offsets->wants_gradient);
+        return std::vector<Tensor>{std::move(d.offsets), std::move(d.scales)};
+      });
+}
+
 Var multiply(Tape& tape, const Var& a, const Var& b) {
   compute::TensorDevice& device = tape.device();
   return tape.record(
@@ -216,6 +228,14 @@ Var symmetric_divergence(Tape& tape, const Var& p, const Tensor& target) {
       device.symmetric_divergence(p->value, target), {p},
       [&device, p, target](const Tensor& dloss) {
         return std::vector<Tensor>{device.symmetric_divergence_backward(p->value, target, dloss)};
+      });
+}
+
+Var logit_divergence(Tape& tape, const Var& y, const Tensor& target) {
+  compute::TensorDevice& device = tape.device();
+  return tape.record(
+      device.logit_divergence(y->value, target), {y}, [&device, y, target](const Tensor& dloss) {
+        return std::vector<Tensor>{device.logit_divergence_backward(y->value, target, dloss)};
       });
 }
 

@@ -29,6 +29,9 @@ Var fake_quantize_weight(Tape& tape, const Var& w, const Var& clip_low, const Va
                          const compute::WeightQuantizer& quantizer);
 Var affine_weight(Tape& tape, const Var& w, const Var& row_scale, const Var& column_scale,
                   const Var& a, const Var& b);
+// Of offsets and scales; zeros are constants.
+Var rounded_weight(Tape& tape, const Var& offsets, const Var& scales, const compute::Tensor& zeros,
+                   const compute::WeightQuantizer& quantizer);
 Var multiply(Tape& tape, const Var& a, const Var& b);
 Var reciprocal(Tape& tape, const Var& x);
 Var sigmoid(Tape& tape, const Var& x);
@@ -40,6 +43,7 @@ Var negative_log_abs(Tape& tape, const Var& x);
 Var mean_cosine(Tape& tape, const Var& y, const compute::Tensor& target);
 Var mean_squared_error(Tape& tape, const Var& y, const compute::Tensor& target);
 Var symmetric_divergence(Tape& tape, const Var& p, const compute::Tensor& target);
+Var logit_divergence(Tape& tape, const Var& y, const compute::Tensor& target);
 // sum of weight * term.
 struct Term {
   Var loss;

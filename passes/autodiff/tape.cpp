@@ -48,9 +48,14 @@ Var Tape::record(compute::Tensor value, std::vector<Var> inputs, Vjp vjp) {
 
 void Tape::backward(const Var& loss, float factor) {
   ABQ_CHECK(loss->value.size() == 1);
-  if (!loss->wants_gradient) return;
-  std::vector<Var> nodes = reverse_order(loss);
-  loss->gradient = device_.filled(1, 1, factor);
+  backward_from(loss, device_.filled(1, 1, factor));
+}
+
+void Tape::backward_from(const Var& value, compute::Tensor gradient) {
+  ABQ_CHECK(gradient.size() == value->value.size());
+  if (!value->wants_gradient) return;
+  std::vector<Var> nodes = reverse_order(value);
+  value->gradient = std::move(gradient);
   for (Var& node : nodes) {
     if (!node->vjp || node->gradient.empty()) continue;  // a parameter, or nothing came back to it
     std::vector<compute::Tensor> gradients = node->vjp(node->gradient);

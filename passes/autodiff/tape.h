@@ -49,6 +49,9 @@ class Tape {
   // their sums; everything in between frees its gradient and its record on the way, so that a
   // value can be differentiated once.
   void backward(const Var& loss, float factor = 1.0f);
+  // The same from any value and the gradient that reached it from behind: a network too large for
+  // one tape goes back piece by piece.
+  void backward_from(const Var& value, compute::Tensor gradient);
 
  private:
   compute::TensorDevice& device_;

@@ -30,8 +30,7 @@ class Student::WeightGraph {
  public:
   WeightGraph(const Student& student, autodiff::Tape& tape, bool learning)
       : student_(student), tape_(tape) {
-    for (const StudentParameter& parameter : student.parameters_)
-      bound_.push_back(learning ? tape.parameter(parameter.value) : tape.constant(parameter.value));
+    bound_ = student.bind(tape, learning);
     for (size_t site = 0; site < student.sites_.size(); ++site)
       scales_.push_back(student.site_scales(
           tape, site, bound_[static_cast<size_t>(student.site_parameters_[site])]));
@@ -45,7 +44,7 @@ class Student::WeightGraph {
   }
 
   Var transformed(ir::ValueId weight) {
-    const Var w = tape_.constant(student_.evaluator_->weight(weight));
+    const Var w = tape_.constant(student_.evaluator().weight(weight));
     Var rows, columns;
     Var result = w;
     if (const auto uses = student_.uses_.find(weight); uses != student_.uses_.end()) {
@@ -131,24 +130,17 @@ Result<Student> Student::create(const autodiff::BlockEvaluator& evaluator, const
   return student;
 }
 
-int Student::add_parameter(std::string name, StudentParameter::Kind kind,
-                           std::span<const float> values, int64_t rows, int64_t cols) {
-  parameters_.push_back({std::move(name), kind, evaluator_->device().upload(values, rows, cols)});
-  return static_cast<int>(parameters_.size()) - 1;
-}
-
 void Student::add_scales(std::vector<ScaleSite> sites, bool relative) {
   sites_ = std::move(sites);
   for (size_t i = 0; i < sites_.size(); ++i) {
     const ScaleSite& site = sites_[i];
     const auto count = static_cast<int64_t>(site.start.size());
     const std::vector<float> ones(site.start.size(), 1.0f);
-    site_starts_.push_back(relative ? evaluator_->device().upload(site.start, 1, count)
-                                    : compute::Tensor());
-    site_parameters_.push_back(add_parameter("scale " + site.name, StudentParameter::Kind::kScale,
+    site_starts_.push_back(relative ? device().upload(site.start, 1, count) : compute::Tensor());
+    site_parameters_.push_back(add_parameter("scale " + site.name, LearnedParameter::Kind::kScale,
                                              relative ? ones : site.start, 1, count));
     for (size_t f = 0; f < site.folds.size(); ++f) {
-      const ir::Node& node = evaluator_->block().nodes[static_cast<size_t>(site.folds[f].node)];
+      const ir::Node& node = evaluator().block().nodes[static_cast<size_t>(site.folds[f].node)];
       uses_[node.operands[1]].push_back({i, f});
     }
   }
@@ -163,7 +155,7 @@ Var Student::site_scales(autodiff::Tape& tape, size_t site, const Var& learned) 
 Status Student::add_linears(const ir::Module& module,
                             const std::map<std::string, quant::Scheme>& schemes,
                             const StudentOptions& options) {
-  const ir::Block& block = evaluator_->block();
+  const ir::Block& block = evaluator().block();
   for (const int index : linear_nodes(block)) {
     const ir::Node& node = block.nodes[static_cast<size_t>(index)];
     const ir::ValueId weight = node.operands[1];
@@ -186,7 +178,7 @@ Status Student::add_linears(const ir::Module& module,
 }
 
 void Student::add_compensation() {
-  const ir::Block& block = evaluator_->block();
+  const ir::Block& block = evaluator().block();
   for (const ir::UpDownSite& site : ir::find_up_down_sites(block)) {
     const ir::Node& down = block.nodes[static_cast<size_t>(site.down)];
     LinearState& state = linears_.at(down.operands[1]);
@@ -194,7 +186,7 @@ void Student::add_compensation() {
     const LinearShape shape = linear_shape(block, down);
     const std::vector<float> zeros(static_cast<size_t>(shape.n), 0.0f);
     const std::vector<float> ones(static_cast<size_t>(shape.k), 1.0f);
-    const auto kind = StudentParameter::Kind::kCompensation;
+    const auto kind = LearnedParameter::Kind::kCompensation;
     state.left = add_parameter("compensation_a " + down.name, kind, zeros, 1, shape.n);
     state.right = add_parameter("compensation_b " + down.name, kind, ones, 1, shape.k);
   }
@@ -205,8 +197,8 @@ Status Student::add_clips(LinearState& state, ir::ValueId weight, const StudentO
   if (options.clip_start == quant::ClipStart::kSearch) {
     ABQ_ASSIGN_OR_RETURN(found, search_clips(state, weight));
   }
-  const int64_t rows = evaluator_->weight(weight).rows();
-  const int64_t groups = state.scheme.weights.groups(evaluator_->weight(weight).cols());
+  const int64_t rows = evaluator().weight(weight).rows();
+  const int64_t groups = state.scheme.weights.groups(evaluator().weight(weight).cols());
   const auto count = static_cast<size_t>(rows * groups);
   if (options.clips) {
     std::vector<float> low(count, kWideClip);
@@ -215,7 +207,7 @@ Status Student::add_clips(LinearState& state, ir::ValueId weight, const StudentO
       low[i] = logit(std::min(found[i].low, sigmoid(kWideClip)));
       high[i] = logit(std::min(found[i].high, sigmoid(kWideClip)));
     }
-    const auto kind = StudentParameter::Kind::kClip;
+    const auto kind = LearnedParameter::Kind::kClip;
     state.clip_low = add_parameter("clip_low " + state.name, kind, low, rows, groups);
     state.clip_high = add_parameter("clip_high " + state.name, kind, high, rows, groups);
   } else if (!found.empty()) {
@@ -226,8 +218,8 @@ Status Student::add_clips(LinearState& state, ir::ValueId weight, const StudentO
       high[i] = found[i].high;
     }
     state.fixed_clips = std::move(found);
-    state.fixed_low = evaluator_->device().upload(low, rows, groups);
-    state.fixed_high = evaluator_->device().upload(high, rows, groups);
+    state.fixed_low = device().upload(low, rows, groups);
+    state.fixed_high = device().upload(high, rows, groups);
   }
   return {};
 }
@@ -236,12 +228,12 @@ Result<std::vector<quant::ClipRatio>> Student::search_clips(const LinearState& s
                                                             ir::ValueId weight) const {
   const Tensor w = transformed_weight(weight);
   std::vector<float> values(static_cast<size_t>(w.size()));
-  evaluator_->device().download(w, values);
-  ABQ_RETURN_IF_ERROR(evaluator_->device().status());
+  device().download(w, values);
+  ABQ_RETURN_IF_ERROR(device().status());
   return quant::search_clips({values.data(), w.rows(), w.cols()}, state.scheme.weights);
 }
 
-Student::Pass Student::run(autodiff::Tape& tape, const Tensor& x, int64_t context,
+Student::Pass Student::run(autodiff::Tape& tape, const Var& x, int64_t context,
                            bool learning) const {
   WeightGraph graph(*this, tape, learning);
   autodiff::BlockRun run;
@@ -252,13 +244,13 @@ Student::Pass Student::run(autodiff::Tape& tape, const Tensor& x, int64_t contex
     return linears_.at(linear.operands[1]).scheme.activation_bits;
   };
   Pass pass;
-  pass.output = evaluator_->run(tape, tape.constant(x), run);
+  pass.output = evaluator().run(tape, x, run);
   pass.bound = graph.take_bound();
   return pass;
 }
 
 Tensor Student::transformed_weight(ir::ValueId weight) const {
-  autodiff::Tape tape(evaluator_->device());
+  autodiff::Tape tape(device());
   return WeightGraph(*this, tape, false).transformed(weight)->value;
 }
 

@@ -14,8 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "passes/autodiff/block_evaluator.h"
-#include "passes/learned_blocks.h"
+#include "passes/correction/learner.h"
 #include "passes/pass.h"
 #include "passes/scale_sites.h"
 
@@ -23,14 +22,6 @@ namespace abq::passes {
 
 // Learned scales nearer to zero are used as if they were this far from it, with their sign.
 inline constexpr float kMinScaleMagnitude = 1e-2f;
-
-// One learned tensor.
-struct StudentParameter {
-  enum class Kind { kScale, kClip, kCompensation };
-  std::string name;  // "scale layers.0.attn_norm -> q, k, v", "clip_low layers.0.mlp.up", ...
-  Kind kind = Kind::kScale;
-  compute::Tensor value;
-};
 
 // What of a block is learned, and from where.
 struct StudentOptions {
@@ -41,7 +32,7 @@ struct StudentOptions {
   quant::ClipStart clip_start = quant::ClipStart::kWide;
 };
 
-class Student {
+class Student : public BlockLearner {
  public:
   // Parameters at their start. `sites` are the block's (find_scale_sites); `schemes` names every
   // linear's.
@@ -49,20 +40,9 @@ class Student {
                                 const std::map<std::string, quant::Scheme>& schemes,
                                 std::vector<ScaleSite> sites, const StudentOptions& options);
 
-  std::vector<StudentParameter>& parameters() { return parameters_; }
-  const std::vector<StudentParameter>& parameters() const { return parameters_; }
-
-  // One pass over x[batch * context, hidden]. With `learning`, the parameters are differentiable:
-  // bound[i] stands for parameters()[i].
-  struct Pass {
-    autodiff::BlockOutput output;
-    std::vector<autodiff::Var> bound;
-  };
-  Pass run(autodiff::Tape& tape, const compute::Tensor& x, int64_t context, bool learning) const;
-
-  // The parameters' values under their names; set() is InvalidArgument when names or shapes differ.
-  Result<std::vector<LearnedTensor>> get() const;
-  Status set(const std::vector<LearnedTensor>& tensors);
+  using BlockLearner::run;
+  Pass run(autodiff::Tape& tape, const autodiff::Var& x, int64_t context,
+           bool learning) const override;
 
   // Writes the transformed weights into the block (f32) and each quantized linear's clip factors
   // into context.layer_clips, and divides the input statistics; what `quantize` makes of them is
@@ -77,7 +57,7 @@ class Student {
   struct LinearState {
     std::string name;
     quant::Scheme scheme;
-    int clip_low = -1;  // indices into parameters_; -1 = not learned
+    int clip_low = -1;  // indices into parameters(); -1 = not learned
     int clip_high = -1;
     std::vector<quant::ClipRatio> fixed_clips;  // not learned; empty = unclipped
     compute::Tensor fixed_low;
@@ -91,10 +71,8 @@ class Student {
     size_t fold = 0;  // in its folds
   };
 
-  explicit Student(const autodiff::BlockEvaluator& evaluator) : evaluator_(&evaluator) {}
+  explicit Student(const autodiff::BlockEvaluator& evaluator) : BlockLearner(evaluator) {}
 
-  int add_parameter(std::string name, StudentParameter::Kind kind, std::span<const float> values,
-                    int64_t rows, int64_t cols);
   void add_scales(std::vector<ScaleSite> sites, bool relative);
   Status add_linears(const ir::Module& module, const std::map<std::string, quant::Scheme>& schemes,
                      const StudentOptions& options);
@@ -109,8 +87,6 @@ class Student {
   // A weight with its scales and compensation, in floats; itself where it has neither.
   compute::Tensor transformed_weight(ir::ValueId weight) const;
 
-  const autodiff::BlockEvaluator* evaluator_;
-  std::vector<StudentParameter> parameters_;
   // The scales of a site on a tape, from its parameter.
   autodiff::Var site_scales(autodiff::Tape& tape, size_t site, const autodiff::Var& learned) const;
   std::vector<float> site_scales(size_t site) const;

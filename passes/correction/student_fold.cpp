@@ -7,46 +7,11 @@
 #include "passes/layers.h"
 
 namespace abq::passes {
-namespace {
 
 using compute::Tensor;
 
-std::vector<float> download(compute::TensorDevice& device, const Tensor& x) {
-  std::vector<float> values(static_cast<size_t>(x.size()));
-  device.download(x, values);
-  return values;
-}
-
-}  // namespace
-
-Result<std::vector<LearnedTensor>> Student::get() const {
-  std::vector<LearnedTensor> tensors;
-  for (const StudentParameter& parameter : parameters_)
-    tensors.push_back({parameter.name, parameter.value.rows(), parameter.value.cols(),
-                       download(evaluator_->device(), parameter.value)});
-  ABQ_RETURN_IF_ERROR(evaluator_->device().status());
-  return tensors;
-}
-
-Status Student::set(const std::vector<LearnedTensor>& tensors) {
-  if (tensors.size() != parameters_.size())
-    return invalid_argument("learned state: has {} tensors, expected {}", tensors.size(),
-                            parameters_.size());
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    StudentParameter& parameter = parameters_[i];
-    const LearnedTensor& from = tensors[i];
-    if (from.name != parameter.name || from.rows != parameter.value.rows() ||
-        from.cols != parameter.value.cols())
-      return invalid_argument("learned state: has {} [{}, {}], expected {} [{}, {}]", from.name,
-                              from.rows, from.cols, parameter.name, parameter.value.rows(),
-                              parameter.value.cols());
-    parameter.value = evaluator_->device().upload(from.values, from.rows, from.cols);
-  }
-  return {};
-}
-
 Status Student::fold(ir::Module& module, ir::Block& block, PassContext& context) const {
-  compute::TensorDevice& device = evaluator_->device();
+  compute::TensorDevice& device = BlockLearner::device();
   std::set<ir::ValueId> changed;
   for (const auto& [weight, uses] : uses_)
     changed.insert(weight);
@@ -60,7 +25,7 @@ Status Student::fold(ir::Module& module, ir::Block& block, PassContext& context)
     divide_statistics(block, sites_[i], site_scales(i), context.input_statistics);
   // One weight at a time: at 7B each of them is 180 MB in floats.
   for (const ir::ValueId weight : changed) {
-    const std::vector<float> values = download(device, transformed_weight(weight));
+    const std::vector<float> values = downloaded(transformed_weight(weight));
     ABQ_RETURN_IF_ERROR(device.status());
     if (const auto bad = first_non_finite(values))
       return internal_error("{}: element {} is {} after folding", module.weight_name(block, weight),
@@ -73,13 +38,13 @@ Status Student::fold(ir::Module& module, ir::Block& block, PassContext& context)
 std::vector<quant::ClipRatio> Student::clip_factors(const LinearState& state,
                                                     ir::ValueId weight) const {
   if (!state.fixed_clips.empty()) return state.fixed_clips;
-  compute::TensorDevice& device = evaluator_->device();
-  const Tensor& w = evaluator_->weight(weight);
+  compute::TensorDevice& device = BlockLearner::device();
+  const Tensor& w = evaluator().weight(weight);
   std::vector<quant::ClipRatio> clips(
       static_cast<size_t>(w.rows() * state.scheme.weights.groups(w.cols())));
   if (state.clip_low < 0) return clips;  // unclipped
   const auto factors = [&](int index) {
-    return download(device, device.sigmoid(parameters_[static_cast<size_t>(index)].value));
+    return downloaded(device.sigmoid(parameters()[static_cast<size_t>(index)].value));
   };
   const std::vector<float> low = factors(state.clip_low);
   const std::vector<float> high = factors(state.clip_high);
@@ -89,17 +54,17 @@ std::vector<quant::ClipRatio> Student::clip_factors(const LinearState& state,
 }
 
 std::vector<float> Student::site_scales(size_t site) const {
-  compute::TensorDevice& device = evaluator_->device();
+  compute::TensorDevice& device = BlockLearner::device();
   autodiff::Tape tape(device);
-  const Tensor& learned = parameters_[static_cast<size_t>(site_parameters_[site])].value;
-  return download(device, site_scales(tape, site, tape.constant(learned))->value);
+  const Tensor& learned = parameters()[static_cast<size_t>(site_parameters_[site])].value;
+  return downloaded(site_scales(tape, site, tape.constant(learned))->value);
 }
 
 Result<std::vector<quant::ScaleReport>> Student::scale_report() const {
   std::vector<quant::ScaleReport> report;
   for (size_t i = 0; i < sites_.size(); ++i) {
     std::vector<float> values = site_scales(i);
-    ABQ_RETURN_IF_ERROR(evaluator_->device().status());
+    ABQ_RETURN_IF_ERROR(BlockLearner::device().status());
     std::sort(values.begin(), values.end());
     report.push_back({sites_[i].name, values.front(), values[values.size() / 2], values.back()});
   }
@@ -107,10 +72,10 @@ Result<std::vector<quant::ScaleReport>> Student::scale_report() const {
 }
 
 Result<double> Student::compensation_norm() const {
-  compute::TensorDevice& device = evaluator_->device();
+  compute::TensorDevice& device = BlockLearner::device();
   const auto norm = [&](const Tensor& x) {
     double sum = 0;
-    for (const float v : download(device, x))
+    for (const float v : downloaded(x))
       sum += static_cast<double>(v) * static_cast<double>(v);
     return std::sqrt(sum);
   };
@@ -118,8 +83,8 @@ Result<double> Student::compensation_norm() const {
   double weights = 0;
   for (const auto& [weight, state] : linears_) {
     if (state.left < 0) continue;
-    const Tensor& a = parameters_[static_cast<size_t>(state.left)].value;
-    const Tensor& b = parameters_[static_cast<size_t>(state.right)].value;
+    const Tensor& a = parameters()[static_cast<size_t>(state.left)].value;
+    const Tensor& b = parameters()[static_cast<size_t>(state.right)].value;
     product += norm(a) * norm(b);
     // What the vectors are added to: the weight with its scales.
     const Tensor minus_a = device.filled(a.rows(), a.cols(), 0.0f);

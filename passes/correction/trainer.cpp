@@ -6,7 +6,7 @@
 #include <numbers>
 #include <numeric>
 
-#include "support/random.h"
+#include "passes/correction/window_order.h"
 
 namespace abq::passes {
 namespace {
@@ -25,16 +25,6 @@ void restore(compute::TensorDevice& device, const std::vector<Tensor>& to,
              const std::vector<Tensor>& from) {
   for (size_t i = 0; i < to.size(); ++i)
     device.assign(to[i], from[i]);
-}
-
-// Windows 0 .. count - 1 in an order that depends on the seed and the epoch.
-std::vector<int64_t> shuffled(int64_t count, uint64_t seed, int64_t epoch) {
-  std::vector<int64_t> order(static_cast<size_t>(count));
-  std::iota(order.begin(), order.end(), 0);
-  Random random(seed * 0x9e3779b97f4a7c15u + static_cast<uint64_t>(epoch));
-  for (size_t i = order.size(); i > 1; --i)
-    std::swap(order[i - 1], order[random.below(i)]);
-  return order;
 }
 
 }  // namespace
@@ -60,12 +50,12 @@ struct Trainer::OptimizerState {
   size_t parameters = 0;
   int64_t steps = 0;
 
-  OptimizerState(compute::TensorDevice& device, const Student& student)
+  OptimizerState(compute::TensorDevice& device, const BlockLearner& student)
       : parameters(student.parameters().size()) {
-    for (const StudentParameter& parameter : student.parameters())
+    for (const LearnedParameter& parameter : student.parameters())
       tensors.push_back(parameter.value);
     for (int moment = 0; moment < 2; ++moment)
-      for (const StudentParameter& parameter : student.parameters())
+      for (const LearnedParameter& parameter : student.parameters())
         tensors.push_back(device.filled(parameter.value.rows(), parameter.value.cols(), 0.0f));
   }
   std::vector<Tensor> values() const {
@@ -75,7 +65,7 @@ struct Trainer::OptimizerState {
   const Tensor& variance(size_t i) const { return tensors[2 * parameters + i]; }
 };
 
-Result<BlockQuality> Trainer::train(Student& student, quant::BlockReport& report,
+Result<BlockQuality> Trainer::train(BlockLearner& student, quant::BlockReport& report,
                                     const EpochDone& epoch_done) const {
   ABQ_ASSIGN_OR_RETURN(const BlockQuality start, evaluate(student));
   if (student.parameters().empty()) return start;
@@ -106,8 +96,9 @@ Result<BlockQuality> Trainer::train(Student& student, quant::BlockReport& report
 
 // A state is known to be good once an epoch that began with it had finite losses: the last step of
 // an epoch is not in that epoch's losses.
-Status Trainer::run_epochs(Student& student, OptimizerState& state, std::vector<Tensor>& lowest,
-                           quant::BlockReport& report, const EpochDone& epoch_done) const {
+Status Trainer::run_epochs(BlockLearner& student, OptimizerState& state,
+                           std::vector<Tensor>& lowest, quant::BlockReport& report,
+                           const EpochDone& epoch_done) const {
   compute::TensorDevice& device = evaluator_.device();
   struct Checkpoint {
     std::vector<Tensor> tensors;
@@ -156,10 +147,10 @@ Status Trainer::run_epochs(Student& student, OptimizerState& state, std::vector<
   return {};
 }
 
-Result<quant::LossParts> Trainer::epoch(Student& student, OptimizerState& state, int64_t index,
+Result<quant::LossParts> Trainer::epoch(BlockLearner& student, OptimizerState& state, int64_t index,
                                         double rate_factor) const {
   compute::TensorDevice& device = evaluator_.device();
-  const std::vector<int64_t> order = shuffled(batches_.windows(), seed_, index);
+  const std::vector<int64_t> order = shuffled_windows(batches_.windows(), seed_, index);
   LossSums sums(device);
   const std::span<const int64_t> windows(order);
   const auto batch = static_cast<size_t>(settings_.batch);
@@ -181,7 +172,7 @@ Result<quant::LossParts> Trainer::epoch(Student& student, OptimizerState& state,
   return losses;
 }
 
-Status Trainer::step(Student& student, OptimizerState& state, std::span<const int64_t> windows,
+Status Trainer::step(BlockLearner& student, OptimizerState& state, std::span<const int64_t> windows,
                      double rate_factor, LossSums& sums) const {
   compute::TensorDevice& device = evaluator_.device();
   const auto micro = static_cast<size_t>(micro_batch_);
@@ -192,7 +183,7 @@ Status Trainer::step(Student& student, OptimizerState& state, std::span<const in
     ABQ_ASSIGN_OR_RETURN(const WindowBatch batch, batches_.load(part));
     const LossTargets target = targets(batch, false);
     autodiff::Tape tape(device);
-    Student::Pass pass = student.run(tape, batch.quantized_input, batches_.context(), true);
+    BlockLearner::Pass pass = student.run(tape, batch.quantized_input, batches_.context(), true);
     const Losses losses = correction_losses(tape, settings_, pass.output, target);
     pass.output = {};
     tape.backward(losses.total, share);
@@ -232,7 +223,7 @@ LossTargets Trainer::targets(const WindowBatch& batch, bool measured) const {
   return target;
 }
 
-Result<BlockQuality> Trainer::evaluate(const Student& student) const {
+Result<BlockQuality> Trainer::evaluate(const BlockLearner& student) const {
   compute::TensorDevice& device = evaluator_.device();
   LossSums sums(device);
   std::vector<int64_t> order(static_cast<size_t>(batches_.windows()));
@@ -245,7 +236,8 @@ Result<BlockQuality> Trainer::evaluate(const Student& student) const {
     ABQ_ASSIGN_OR_RETURN(const WindowBatch batch, batches_.load(part));
     const LossTargets target = targets(batch, true);
     autodiff::Tape tape(device);
-    const Student::Pass pass = student.run(tape, batch.quantized_input, batches_.context(), false);
+    const BlockLearner::Pass pass =
+        student.run(tape, batch.quantized_input, batches_.context(), false);
     sums.add(correction_losses(tape, settings_, pass.output, target), share);
     sums.add_divergence(
         mean_divergence(tape, pass.output.probabilities, target.float_probabilities), share);
@@ -255,14 +247,20 @@ Result<BlockQuality> Trainer::evaluate(const Student& student) const {
   return quality;
 }
 
-double Trainer::rate(StudentParameter::Kind kind) const {
+double Trainer::rate(LearnedParameter::Kind kind) const {
   switch (kind) {
-    case StudentParameter::Kind::kScale:
+    case LearnedParameter::Kind::kScale:
       return settings_.scale_rate;
-    case StudentParameter::Kind::kClip:
+    case LearnedParameter::Kind::kClip:
       return settings_.clip_rate;
-    case StudentParameter::Kind::kCompensation:
+    case LearnedParameter::Kind::kCompensation:
       return settings_.compensation_rate;
+    case LearnedParameter::Kind::kCode:
+      return settings_.code_rate;
+    case LearnedParameter::Kind::kStep:
+      return settings_.step_rate;
+    case LearnedParameter::Kind::kNorm:
+      return settings_.norm_rate;
   }
   return 0;
 }

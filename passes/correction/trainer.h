@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "passes/correction/learner.h"
 #include "passes/correction/losses.h"
-#include "passes/correction/student.h"
 #include "passes/correction/window_batches.h"
 
 namespace abq::passes {
@@ -33,25 +33,26 @@ class Trainer {
   // the last epoch, after the epoch with the lowest mean loss; returns that state's quality. The
   // curve and events go to the report. A loss that is not finite goes back to the last good state
   // with half the rates, at most kMaxRecoveries times; then the states so far stand.
-  Result<BlockQuality> train(Student& student, quant::BlockReport& report,
+  Result<BlockQuality> train(BlockLearner& student, quant::BlockReport& report,
                              const EpochDone& epoch_done) const;
   static constexpr int kMaxRecoveries = 3;
 
   // Forward only.
-  Result<BlockQuality> evaluate(const Student& student) const;
+  Result<BlockQuality> evaluate(const BlockLearner& student) const;
 
  private:
   struct OptimizerState;
 
   // The float probabilities are needed for their loss, or (`measured`) to be reported.
-  Status run_epochs(Student& student, OptimizerState& state, std::vector<compute::Tensor>& lowest,
-                    quant::BlockReport& report, const EpochDone& epoch_done) const;
+  Status run_epochs(BlockLearner& student, OptimizerState& state,
+                    std::vector<compute::Tensor>& lowest, quant::BlockReport& report,
+                    const EpochDone& epoch_done) const;
   LossTargets targets(const WindowBatch& batch, bool measured) const;
-  Result<quant::LossParts> epoch(Student& student, OptimizerState& state, int64_t index,
+  Result<quant::LossParts> epoch(BlockLearner& student, OptimizerState& state, int64_t index,
                                  double rate_factor) const;
-  Status step(Student& student, OptimizerState& state, std::span<const int64_t> windows,
+  Status step(BlockLearner& student, OptimizerState& state, std::span<const int64_t> windows,
               double rate_factor, LossSums& sums) const;
-  double rate(StudentParameter::Kind kind) const;
+  double rate(LearnedParameter::Kind kind) const;
   double schedule_factor(int64_t step) const;
   int64_t steps_per_epoch() const;
 

@@ -12,7 +12,8 @@ namespace abq::test {
 namespace {
 
 // Some seconds of learning: long enough to be killed in the middle of the second block.
-std::vector<std::string> learn(const std::string& output, std::vector<std::string> more = {}) {
+std::vector<std::string> learn(const std::string& output, std::vector<std::string> more = {},
+                               const std::string& method = "abq") {
   std::vector<std::string> arguments = {"compile",
                                         tiny_llama_dir(),
                                         "-o",
@@ -20,7 +21,7 @@ std::vector<std::string> learn(const std::string& output, std::vector<std::strin
                                         "--scheme",
                                         "w4a4",
                                         "--method",
-                                        "abq",
+                                        method,
                                         "--calib",
                                         text_slice(),
                                         "--calib-windows",
@@ -48,9 +49,10 @@ const std::string& undisturbed_bytes() {
 }
 
 // Kills the compilation when `file` appears in its work folder; nothing but that folder is left.
-void kill_at(const ScratchFolder& folder, const std::string& file) {
+void kill_at(const ScratchFolder& folder, const std::string& file,
+             const std::string& method = "abq") {
   const ProcessResult result =
-      run_abq(learn(folder.file("m.abq")),
+      run_abq(learn(folder.file("m.abq"), {}, method),
               {.send_signal = SIGKILL, .signal_at_file = folder.file("m.abq.work/" + file)});
   CAPTURE(result.err);
   REQUIRE(result.signal == SIGKILL);
@@ -124,7 +126,7 @@ TEST_CASE("inspect shows what was learned of each block") {
   const std::string output = folder.write("m.abq", undisturbed_bytes());
   const ProcessResult shown = run_abq({"inspect", output});
   check_ok(shown);
-  check_contains(shown.out, {"loss: plain -> learned", "learned scales of", "mlp.up -> down"});
+  check_contains(shown.out, {"loss: start -> learned", "learned scales of", "mlp.up -> down"});
   const ProcessResult listed = run_abq({"inspect", output, "--json"});
   const nlohmann::json report = nlohmann::json::parse(listed.out, nullptr, false);
   REQUIRE(report.is_object());
@@ -139,6 +141,19 @@ TEST_CASE("inspect shows what was learned of each block") {
     CHECK(block["loss_learned"]["total"] < block["loss_rounding"]["total"]);
     CHECK_FALSE(block["scales"].empty());
   }
+}
+
+TEST_CASE(
+    "method best that was killed goes on behind the blocks it has learned, to the same bytes") {
+  const ScratchFolder undisturbed;
+  check_ok(run_abq(learn(undisturbed.file("m.abq"), {"--no-resume", "--threads", "1"}, "best")));
+  const ScratchFolder folder;
+  kill_at(folder, kFirstBlock, "best");
+  const ProcessResult resumed = run_abq(learn(folder.file("m.abq"), {}, "best"));
+  check_ok(resumed);
+  check_contains(resumed.err, {"1 of 2 blocks taken up"});
+  CHECK(folder.listing() == std::vector<std::string>{"m.abq"});
+  CHECK(read_bytes(folder.file("m.abq")) == read_bytes(undisturbed.file("m.abq")));
 }
 
 }  // namespace abq::test

@@ -30,6 +30,16 @@ struct LoggingBlockPass : BlockPass {
   Log& log;
 };
 
+struct LoggingModelPass : ModelPass {
+  LoggingModelPass(std::string n, Log& l) : name(std::move(n)), log(l) {}
+  Status run(ir::Module&, PassContext&) override {
+    log.push_back(name);
+    return {};
+  }
+  std::string name;
+  Log& log;
+};
+
 // Fails on one block after it has half-changed it.
 struct FailingPass : BlockPass {
   Status run(ir::Module&, ir::Block& block, PassContext&) override {
@@ -120,6 +130,46 @@ TEST_CASE("a graph pass between block passes is refused with where to put it") {
   CHECK(status.message() ==
         "pass assign-schemes: works on the whole module and stands between passes on single "
         "blocks; move it before calibrate or after quantize");
+}
+
+TEST_CASE("a model pass ends a round: all blocks before it, all blocks after it, sunk once") {
+  ir::Module module = make_test_model();
+  PassContext context;
+  Log log;
+  PassManager manager({});
+  manager.add("one", std::make_unique<LoggingBlockPass>("one", log));
+  manager.add("whole", std::make_unique<LoggingModelPass>("whole", log));
+  manager.add("two", std::make_unique<LoggingBlockPass>("two", log));
+  const auto sink = [&](ir::Module&, ir::Block& block) {
+    log.push_back("sink@" + block.name);
+    return Status();
+  };
+  REQUIRE(manager.run(module, context, sink).ok());
+  CHECK(log == Log{"one@layers.0", "one@layers.1", "whole", "two@layers.0", "sink@layers.0",
+                   "two@layers.1", "sink@layers.1"});
+}
+
+TEST_CASE("a model pass at either end, or behind another, is refused") {
+  const auto run = [](const std::vector<std::string>& order) {
+    ir::Module module = make_test_model();
+    PassContext context;
+    Log log;
+    PassManager manager({});
+    for (const std::string& name : order) {
+      if (name == "block") {
+        manager.add(name, std::make_unique<LoggingBlockPass>(name, log));
+      } else {
+        manager.add(name, std::make_unique<LoggingModelPass>(name, log));
+      }
+    }
+    const Status status = manager.run(module, context);
+    CHECK(log.empty());
+    return status.message();
+  };
+  CHECK(run({"model", "block"}) == "pass model: needs passes on single blocks before and after it");
+  CHECK(run({"block", "model"}) == "pass model: needs passes on single blocks before and after it");
+  CHECK(run({"block", "model", "second", "block"}) ==
+        "pass model: needs passes on single blocks before and after it");
 }
 
 TEST_CASE("printing after a pass that is not in the pipeline is refused with those that are") {

@@ -38,7 +38,7 @@ TEST_CASE("smooth folds its scales between calibration and quantization") {
 TEST_CASE("a rotation comes before whatever a method does") {
   quant::Recipe recipe;
   recipe.rotation = quant::RotationSettings{};
-  for (const char* method : {"rtn", "smooth", "gptq", "abq"}) {
+  for (const char* method : {"rtn", "smooth", "gptq", "abq", "best"}) {
     recipe.method = method;
     const Result<std::vector<PipelineStep>> steps = pipeline_for(recipe, true);
     REQUIRE(steps.ok());
@@ -52,6 +52,23 @@ TEST_CASE("gptq chooses codes before quantize stores them, and each block sees t
   CHECK(step_names("gptq", true) == Names{"assign-schemes", "balance-bits", "calibrate", "gptq",
                                           "quantize", "replay-quantized", "measure-outputs",
                                           "pack-weights"});
+}
+
+TEST_CASE("best learns behind gptq, distils when all blocks have codes, and then stores them") {
+  const Names first = {"assign-schemes", "balance-bits",   "calibrate",
+                       "gptq",           "learn-rounding", "replay-quantized"};
+  const Names last = {"quantize", "measure-outputs", "pack-weights"};
+  Names names = first;
+  names.insert(names.end(), {"distill", "calibrate"});
+  names.insert(names.end(), last.begin(), last.end());
+  CHECK(step_names("best", true) == names);
+
+  quant::Recipe recipe;
+  recipe.method = "best";
+  recipe.distillation.epochs = 0;
+  const std::vector<PipelineStep> steps = *pipeline_for(recipe, true);
+  REQUIRE(steps.size() == first.size() + last.size());
+  CHECK(steps[first.size()].pass == last[0]);
 }
 
 TEST_CASE("smooth without calibration text is refused with what to give") {
@@ -69,7 +86,7 @@ TEST_CASE("an unknown method is refused with those there are") {
   const auto steps = pipeline_for(recipe, true);
   REQUIRE(!steps.ok());
   CHECK(steps.status().message() ==
-        "method 'awq' does not exist; there are rtn, smooth, gptq, abq");
+        "method 'awq' does not exist; there are rtn, smooth, gptq, abq, best");
 }
 
 }  // namespace abq::passes

@@ -55,6 +55,30 @@ TEST_CASE("the table of blocks says losses and divergences and what was kept") {
                         "layers.0  input_norm -> q, k, v", "0.5", "1.25"});
 }
 
+TEST_CASE("learned rounding shows the codes that moved, and distillation its divergence") {
+  proto::Report report = report_of_two_blocks();
+  for (proto::LayerReport& layer : *report.mutable_layers())
+    layer.mutable_rounding()->set_loss(1);
+  for (proto::BlockReport& block : *report.mutable_blocks())
+    block.set_changed_codes(0.0625);
+  CHECK(tools::distillation_json(report).is_null());
+  proto::DistillationReport& distillation = *report.mutable_distillation();
+  distillation.set_before(0.25);
+  distillation.set_after(0.125);
+  distillation.set_kept(true);
+  for (const double epoch : {0.25, 0.1875, 0.125})
+    distillation.add_epochs(epoch);
+  const std::string text = tools::blocks_text(report);
+  check_contains(text, {"moved",
+                        "distilled: KL from the float model's next token 0.2500 -> 0.1250 "
+                        "nats, kept  █▅▁"});
+  CHECK(text.find("comp.") == std::string::npos);
+  check_contains(field(text, "layers.0"), {"6.2 %", "learned"});
+  check_contains(field(text, "layers.1"), {"gptq's"});
+  CHECK(tools::distillation_json(report)["kl_after"] == 0.125);
+  CHECK(tools::blocks_json(report)[0]["changed_codes"] == 0.0625);
+}
+
 TEST_CASE("a report without learned blocks has no table of them") {
   proto::Report report = report_of_two_blocks();
   report.clear_blocks();

@@ -84,6 +84,66 @@ TEST_CASE("--rotate turns a recipe's model, by the recipe's settings where it ha
   check_contains(refusal(options), {"householder", "hadamard, orthogonal, none"});
 }
 
+TEST_CASE("without a method: best where there is text and something to round, else rtn") {
+  const ScratchFolder folder;
+  tools::CompileOptions options;
+  options.scheme = "w4a8";
+  CHECK(tools::make_recipe(options)->method == "rtn");
+  CHECK_FALSE(tools::make_recipe(options)->rotation);
+  options.calibration_file = "text.txt";
+  const auto best = tools::make_recipe(options);
+  REQUIRE_MESSAGE(best.ok(), best.status().to_string());
+  CHECK(best->method == "best");
+  CHECK(best->clip_search);
+  CHECK(best->correction.epochs == 10);
+  REQUIRE(best->rotation);
+  CHECK(best->rotation->residual == quant::ResidualRotation::kHadamard);
+  options.scheme = "w16a16";
+  CHECK(tools::make_recipe(options)->method == "rtn");
+  options.scheme.clear();
+  options.recipe_file = folder.write("r.json", R"({"scheme": "w4a8", "method": "smooth"})");
+  CHECK(tools::make_recipe(options)->method == "smooth");
+  options.recipe_file = folder.write(
+      "mixed.json",
+      R"({"scheme": "w16a16", "overrides": [{"pattern": "*.down", "scheme": "w4a16"}]})");
+  CHECK(tools::make_recipe(options)->method == "best");
+  options.recipe_file =
+      folder.write("still.json", R"({"scheme": "w4a8", "rotation": {"residual": "none"}})");
+  CHECK(tools::make_recipe(options)->rotation->residual == quant::ResidualRotation::kNone);
+}
+
+TEST_CASE("best takes the learning flags, but not those for what abq alone learns") {
+  tools::CompileOptions options;
+  options.scheme = "w4a8";
+  options.method = "best";
+  options.correction = {.no_akl = true, .epochs = 3, .seed = 4};
+  options.work_dir = "somewhere";
+  const auto recipe = tools::make_recipe(options);
+  REQUIRE_MESSAGE(recipe.ok(), recipe.status().to_string());
+  CHECK(recipe->correction.epochs == 3);
+  CHECK(recipe->correction.akl_float == 0);
+  CHECK(recipe->seed == 4);
+  options.correction.no_lwc = true;
+  check_contains(refusal(options), {"--no-lwc", "method abq only", "method is best"});
+}
+
+TEST_CASE("a recipe's distillation is for method best alone") {
+  const ScratchFolder folder;
+  tools::CompileOptions options;
+  options.recipe_file = folder.write(
+      "r.json", R"({"scheme": "w4a4", "method": "abq", "distillation": {"epochs": 2}})");
+  check_contains(refusal(options), {"distillation", "method best", "method is abq"});
+  options.recipe_file = folder.write(
+      "r.json", R"({"scheme": "w4a4", "method": "best", "distillation": {"epochs": 2}})");
+  CHECK(tools::make_recipe(options)->distillation.epochs == 2);
+  for (const char* wrong : {R"({"epochs": -1})", R"({"batch": 0})", R"({"step_rate": 0})"}) {
+    options.recipe_file = folder.write(
+        "r.json",
+        fmt::format(R"({{"scheme": "w4a4", "method": "best", "distillation": {}}})", wrong));
+    check_contains(refusal(options), {"distillation: "});
+  }
+}
+
 TEST_CASE("clip search is refused with method abq, which would not use it") {
   tools::CompileOptions options = abq_options();
   options.clip_search = true;

@@ -83,6 +83,21 @@ TEST_CASE("gptq with calibration text compiles and reports what its codes save")
   check_contains(shown.out, {"\"clip_search\": true", "\"nearest_loss\"", "\"damping\": 0.01"});
 }
 
+TEST_CASE("with calibration text and no method, best compiles, and reports what learning did") {
+  const ScratchFolder folder;
+  const std::string output = folder.file("m.abq");
+  const ProcessResult result =
+      run_abq(compile(output, {"--scheme", "w2ba8", "--calib", text_slice(), "--calib-windows", "8",
+                               "--calib-context", "64", "--epochs", "3", "--device", "cpu"}));
+  check_ok(result);
+  check_contains(result.out, {"method best", "rotation     hadamard", "moved", "distilled: KL"});
+  const ProcessResult shown = run_abq({"inspect", output, "--json"});
+  check_ok(shown);
+  check_contains(shown.out, {"\"distillation\": {", "\"kl_before\"", "\"changed_codes\"",
+                             "\"code_rate\"", "\"epochs\": 3", "\"norm_rate\": 0.002"});
+  check_ok(run_abq({"run", output, "-p", "the", "-n", "4"}));
+}
+
 TEST_CASE("a tensor of the wrong shape is refused by name") {
   const frontend::testing::ModelFolder model;
   model.set_field("intermediate_size", 400);

@@ -36,7 +36,7 @@ struct Fixture {
   ir::Region& block() { return region_named(module, "layers.0"); }
 
   // Every parameter of a kind moved by factors between 1 / 2 and 2.
-  void disturb(StudentParameter::Kind kind) {
+  void disturb(LearnedParameter::Kind kind) {
     Random random(11);
     std::vector<LearnedTensor> tensors = *student->get();
     for (size_t i = 0; i < tensors.size(); ++i)
@@ -44,8 +44,8 @@ struct Fixture {
         for (float& value : tensors[i].values) {
           value *= static_cast<float>(std::exp2(2 * random.uniform() - 1));
           // Scales may turn round, or come close to 0, where they are held away from it.
-          if (kind == StudentParameter::Kind::kScale && random.uniform() < 0.1) value = -value;
-          if (kind == StudentParameter::Kind::kScale && random.uniform() < 0.05) value *= 1e-3f;
+          if (kind == LearnedParameter::Kind::kScale && random.uniform() < 0.1) value = -value;
+          if (kind == LearnedParameter::Kind::kScale && random.uniform() < 0.05) value *= 1e-3f;
         }
     REQUIRE(student->set(tensors).ok());
   }
@@ -77,14 +77,14 @@ ir::Matrix interpreted(const ir::Module& module, const std::vector<float>& hidde
 
 TEST_CASE("whatever the channel scales, a student without quantization is the float block") {
   Fixture f("w16a16", {});
-  f.disturb(StudentParameter::Kind::kScale);
+  f.disturb(LearnedParameter::Kind::kScale);
   const std::vector<float> hidden = random_hidden(12);
   CHECK(relative_difference(f.run(hidden), interpreted(make_test_model(), hidden)) < 1e-4);
 }
 
 TEST_CASE("folded scales leave the float function as it was, rotary pairs and shared heads too") {
   Fixture f("w16a16", {});
-  f.disturb(StudentParameter::Kind::kScale);
+  f.disturb(LearnedParameter::Kind::kScale);
   REQUIRE(f.student->fold(f.module, f.block(), f.context).ok());
   const std::vector<float> hidden = random_hidden(12);
   CHECK(relative_difference(interpreted(f.module, hidden), interpreted(make_test_model(), hidden)) <
@@ -97,8 +97,8 @@ TEST_CASE("what the student learned with is what quantize deploys") {
   for (const char* scheme : {"w4a4-kv4-q4", "w2ba8", "w3a8-g32-sym", "w1a8"}) {
     CAPTURE(std::string(scheme));
     Fixture f(scheme, {.compensation = true, .clip_start = quant::ClipStart::kSearch});
-    f.disturb(StudentParameter::Kind::kScale);
-    f.disturb(StudentParameter::Kind::kClip);
+    f.disturb(LearnedParameter::Kind::kScale);
+    f.disturb(LearnedParameter::Kind::kClip);
     std::vector<LearnedTensor> tensors = *f.student->get();
     for (LearnedTensor& tensor : tensors)
       if (tensor.name == "compensation_a layers.0.mlp.down")
@@ -152,25 +152,25 @@ TEST_CASE("clip factors of different ends move the loss the way their gradient s
   const float before = loss_now(true, &bound);
   // A step against the gradient of the clip factors alone must help.
   for (size_t i = 0; i < bound.size(); ++i)
-    if (f.student->parameters()[i].kind == StudentParameter::Kind::kClip &&
+    if (f.student->parameters()[i].kind == LearnedParameter::Kind::kClip &&
         !bound[i]->gradient.empty())
       f.device->accumulate(f.student->parameters()[i].value, bound[i]->gradient, -20.0f);
   CHECK(loss_now(false, nullptr) < before);
 }
 
 TEST_CASE("parameters: five sites, two clips a linear, compensation only where asked") {
-  const auto count = [](const Fixture& f, StudentParameter::Kind kind) {
+  const auto count = [](const Fixture& f, LearnedParameter::Kind kind) {
     return std::count_if(f.student->parameters().begin(), f.student->parameters().end(),
-                         [&](const StudentParameter& p) { return p.kind == kind; });
+                         [&](const LearnedParameter& p) { return p.kind == kind; });
   };
   const Fixture all("w4a4", {.compensation = true});
-  CHECK(count(all, StudentParameter::Kind::kScale) == 5);
-  CHECK(count(all, StudentParameter::Kind::kClip) == 14);
-  CHECK(count(all, StudentParameter::Kind::kCompensation) == 2);
+  CHECK(count(all, LearnedParameter::Kind::kScale) == 5);
+  CHECK(count(all, LearnedParameter::Kind::kClip) == 14);
+  CHECK(count(all, LearnedParameter::Kind::kCompensation) == 2);
   const Fixture none("w4a4", {.scales = false, .clips = false});
   CHECK(none.student->parameters().empty());
   const Fixture binary("w1a8", {});
-  CHECK(count(binary, StudentParameter::Kind::kClip) == 0);
+  CHECK(count(binary, LearnedParameter::Kind::kClip) == 0);
 }
 
 TEST_CASE(

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "passes/correction/student.h"
 #include "passes/passes.h"
 #include "tests/passes/test_model.h"
 
