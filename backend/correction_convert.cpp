@@ -50,7 +50,7 @@ Status check_weight(std::string_view field, double weight) {
 }  // namespace
 
 Status check_correction(const quant::CorrectionSettings& settings) {
-  if (settings.epochs < 0 || settings.epochs > 10000)
+  if (settings.epochs < 1 || settings.epochs > 10000)
     return invalid_argument("correction: epochs is {}, expected 1 to 10000", settings.epochs);
   if (settings.batch < 1)
     return invalid_argument("correction: batch is {}, expected at least 1", settings.batch);
@@ -116,8 +116,6 @@ void to_proto(const quant::CorrectionSettings& settings, proto::CorrectionSettin
 Result<quant::CorrectionSettings> from_proto(const proto::CorrectionSettings& settings) {
   quant::CorrectionSettings out;
   if (settings.has_epochs()) out.epochs = settings.epochs();
-  if (settings.has_epochs() && out.epochs == 0)
-    return invalid_argument("correction: epochs is 0, expected 1 to 10000");
   if (settings.has_batch()) out.batch = settings.batch();
   if (settings.has_micro_batch()) out.micro_batch = settings.micro_batch();
   if (settings.has_scales()) out.scales = settings.scales();
@@ -141,7 +139,9 @@ Result<quant::CorrectionSettings> from_proto(const proto::CorrectionSettings& se
   if (settings.has_akl_quantized()) out.akl_quantized = settings.akl_quantized();
   if (settings.has_mse_float()) out.mse_float = settings.mse_float();
   if (settings.has_mse_quantized()) out.mse_quantized = settings.mse_quantized();
-  ABQ_RETURN_IF_ERROR(check_correction(out));
+  quant::CorrectionSettings checked = out;
+  if (!settings.has_epochs()) checked.epochs = 1;  // the method's own, whatever that is
+  ABQ_RETURN_IF_ERROR(check_correction(checked));
   return out;
 }
 

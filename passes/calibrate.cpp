@@ -81,7 +81,7 @@ struct Calibrate : BlockPass {
     if (context.float_stream.empty()) ABQ_RETURN_IF_ERROR(start_streams(module, context));
     const Stream& input = context.float_stream;
     context.report.calibration_tokens =
-        std::max(input.windows(), context.quantized_stream.windows()) * input.context();
+        std::max(input.windows(), std::ssize(context.calibration_windows)) * input.context();
     ABQ_RETURN_IF_ERROR(keep_quality_inputs(context));
     ABQ_ASSIGN_OR_RETURN(
         context.float_outputs,

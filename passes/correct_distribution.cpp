@@ -59,7 +59,7 @@ class BlockCorrection {
              .clips = settings_.clips,
              .compensation = compensates(settings_.compensation, place_of(module_, block_)),
              .clip_start = settings_.clip_start}));
-    BlockTraining training(module_, evaluator, context_);
+    BlockTraining training(module_, evaluator, context_, quant::kCorrectionEpochs);
     quant::BlockReport& report = training.report();
     ABQ_ASSIGN_OR_RETURN(const bool known, training.resume(student));
     if (!known) {

@@ -49,7 +49,8 @@ class Distillation {
     ABQ_ASSIGN_OR_RETURN(report.before, divergence());
     ABQ_RETURN_IF_ERROR(learn(report));
     ABQ_ASSIGN_OR_RETURN(report.after, divergence());
-    report.kept = report.after < report.before;
+    ABQ_ASSIGN_OR_RETURN(const bool storable, student_->storable());
+    report.kept = storable && report.after < report.before;
     if (report.kept) ABQ_RETURN_IF_ERROR(student_->store(module_, context_));
     context_.report.distillation = std::move(report);
     return {};
@@ -57,8 +58,8 @@ class Distillation {
 
  private:
   bool fits() const {
-    const int64_t needed = ModelStudent::least_bytes(module_, targets_.context());
-    const int64_t free = device_.free_bytes();
+    const int64_t needed = ModelStudent::least_bytes(module_, context_, targets_.context());
+    const int64_t free = available_bytes();
     if (needed <= free) return true;
     constexpr double kGiB = 1 << 30;
     const std::string note = fmt::format(
@@ -69,9 +70,14 @@ class Distillation {
     return false;
   }
 
+  // Of the device, or as much of it as learning was given.
+  int64_t available_bytes() const {
+    const int64_t free = device_.free_bytes();
+    return context_.learning_memory > 0 ? std::min(context_.learning_memory, free) : free;
+  }
+
   void choose_micro_batch() {
-    const int64_t memory =
-        context_.learning_memory > 0 ? context_.learning_memory : device_.free_bytes();
+    const int64_t memory = available_bytes();
     micro_batch_ = std::min(settings_.batch, targets_.windows());
     while (micro_batch_ > 1 && student_->learning_bytes(micro_batch_, targets_.context()) > memory)
       micro_batch_ = (micro_batch_ + 1) / 2;
@@ -193,10 +199,15 @@ struct Distill : ModelPass {
   Status run(ir::Module& module, PassContext& context) override {
     // Without codes there is nothing that a norm weight could make up for.
     if (!context.rounded_layers.empty()) ABQ_RETURN_IF_ERROR(Distillation(module, context).run());
-    // The next round measures outputs, on a few windows, and needs no quantized stream.
-    context.float_stream = {};
+    // The next round starts at the first block, and measures outputs on a few windows alone.
+    const auto windows =
+        std::min<int64_t>(std::ssize(context.calibration_windows), kQualityWindows);
     context.quantized_stream = {};
-    context.float_windows = kQualityWindows;
+    ABQ_ASSIGN_OR_RETURN(
+        context.float_stream,
+        embed_windows(module,
+                      std::span(context.calibration_windows).first(static_cast<size_t>(windows)),
+                      *context.device, context.stream_options));
     return {};
   }
 };

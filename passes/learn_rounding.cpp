@@ -51,7 +51,7 @@ struct LearnRounding : BlockPass {
                          autodiff::BlockEvaluator::create(context.tensors(), module, block));
     ABQ_ASSIGN_OR_RETURN(RoundingStudent student,
                          RoundingStudent::create(evaluator, module, context, {}));
-    BlockTraining training(module, evaluator, context);
+    BlockTraining training(module, evaluator, context, quant::kRoundingEpochs);
     quant::BlockReport& report = training.report();
     ABQ_ASSIGN_OR_RETURN(const bool known, training.resume(student));
     if (!known) {
@@ -61,11 +61,23 @@ struct LearnRounding : BlockPass {
                                   {.codes = false, .steps = false, .norms = false}));
       ABQ_RETURN_IF_ERROR(training.learn(start, student));
       report.learned_kept = report.learned.total < report.rounding.total;
+      ABQ_ASSIGN_OR_RETURN(const bool storable, student.storable());
+      if (!storable) {
+        ABQ_ASSIGN_OR_RETURN(student, RoundingStudent::create(evaluator, module, context, {}));
+        report.learned = report.rounding;
+        report.attention_divergence_after = report.attention_divergence_before;
+        report.learned_kept = false;
+        report.events.push_back(
+            "a learned step size is not positive: GPTQ's codes stand; a lower step_rate or fewer "
+            "epochs may help");
+      }
       ABQ_ASSIGN_OR_RETURN(report.changed_codes, student.changed_codes(context));
       ABQ_RETURN_IF_ERROR(training.keep(student));
     }
     training.finish();
     ABQ_RETURN_IF_ERROR(student.store(context));
+    context.quantized_outputs = {};
+    if (!feeds_another(module, block)) return {};
     return replay(student, evaluator, context);
   }
 };

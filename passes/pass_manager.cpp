@@ -26,8 +26,8 @@ bool is_graph_pass(const Pass& pass) {
 }
 
 // What a reproducer shows. A graph pass sees no weights, so their bytes stay out of it (and digests
-// of a whole checkpoint are not computed), and a model pass changes none; a block pass sees its
-// block alone.
+// of a whole checkpoint are not computed), and those of a model pass are the whole checkpoint; a
+// block pass sees its block alone.
 ir::Module snapshot(const ir::Module& module, const ir::Region* region) {
   if (region != nullptr) return extract_region(module, *region);
   ir::Module shapes = module;

@@ -37,7 +37,7 @@ enum class ClipStart { kWide, kSearch };
 // docs/learned_rounding.md). Defaults are what measured best over the widths of
 // docs/benchmarks.md; docs/recipes/abq_paper.json has the paper's.
 struct CorrectionSettings {
-  int64_t epochs = 0;       // 0: not said, and the method's own (Recipe::default_epochs)
+  int64_t epochs = 0;       // 0: not said, and the pass's own, below
   int64_t batch = 4;        // windows a step
   int64_t micro_batch = 0;  // windows at a time, gradients added up; 0 = the batch if it fits
   // What "abq" learns.
@@ -67,6 +67,10 @@ struct CorrectionSettings {
   double mse_float = 0;  // mean squared error of the outputs
   double mse_quantized = 0;
 };
+
+// Epochs where nothing else is asked for. Learned rounding starts near its end.
+inline constexpr int64_t kCorrectionEpochs = 20;
+inline constexpr int64_t kRoundingEpochs = 10;
 
 // By what the residual stream is turned: a Hadamard matrix with random signs where its width has
 // one, else a random orthogonal matrix; always the latter; nothing.
@@ -103,8 +107,7 @@ struct Recipe {
 
   // Whether the method learns by gradient, block by block.
   bool learned() const { return method == "abq" || method == "best"; }
-  // Epochs of a learned method where nothing else is asked for: "best" starts near its end.
-  int64_t default_epochs() const { return method == "best" ? 10 : 20; }
+  int64_t default_epochs() const { return method == "best" ? kRoundingEpochs : kCorrectionEpochs; }
 };
 
 }  // namespace abq::quant

@@ -42,6 +42,7 @@ quant::Recipe measured_recipe(quant::Recipe recipe) {
   recipe.scheme.weights.bits = 8;
   recipe.scheme.weights.balanced = false;
   recipe.correction = {};
+  recipe.distillation = {};
   recipe.calibration = {};
   return recipe;
 }

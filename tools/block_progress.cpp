@@ -37,7 +37,13 @@ void BlockProgress::note_resumed(int64_t resumed) {
 }
 
 void BlockProgress::update(int64_t done, int64_t total, std::string_view pass, int64_t resumed) {
-  if (total <= 0) return;
+  if (total <= 0) {
+    // A pass on the whole model, between two rounds: no blocks to count, and another pace behind
+    // it.
+    if (total_ > 0) estimate_ = {};
+    pass_ = pass;
+    return;
+  }
   note_resumed(resumed);
   if (done != done_) {
     estimate_.begin_block(now());
@@ -57,6 +63,10 @@ void BlockProgress::update(int64_t done, int64_t total, std::string_view pass, i
 void BlockProgress::detail(std::string_view words, double fraction, int64_t resumed) {
   note_resumed(resumed);
   fraction_ = fraction;
+  if (done_ == total_) {
+    line_.update(number(), total_, fmt::format("{}, {}", pass_, words), std::nullopt, false);
+    return;
+  }
   line_.update(number(), total_, fmt::format("{}, {}", pass_, words),
                estimate_.seconds_left(now(), total_ - done_ - 1, fraction), false);
 }

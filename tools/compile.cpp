@@ -77,9 +77,11 @@ std::string device_words(const compute::TensorDevice& device) {
 }
 
 // Streams that a method keeps at a time: inputs and outputs of a block, float and, behind quantized
-// blocks, quantized; gptq has windows that stand within a block instead of the float ones.
+// blocks, quantized; gptq has windows that stand within a block instead of the float ones, and best
+// beside them.
 int64_t streams_of(const quant::Recipe& recipe) {
-  return recipe.learned() || recipe.method == "gptq" ? 4 : 2;
+  if (recipe.method == "best") return 6;
+  return recipe.method == "abq" || recipe.method == "gptq" ? 4 : 2;
 }
 
 // Where the hidden states of the calibration windows are kept. Half precision is an input like any
@@ -118,8 +120,11 @@ Result<std::unique_ptr<WorkFolder>> prepare_passes(const CompileOptions& options
                                          : beside_output,
                  context);
   if (!keeps_work) return folder;
+  // Blocks do not depend on what comes behind the last one.
+  quant::Recipe learned_recipe = context.recipe;
+  learned_recipe.distillation = {};
   const proto::Fingerprint fingerprint =
-      make_fingerprint(checkpoint, context.recipe, context.calibration_windows,
+      make_fingerprint(checkpoint, learned_recipe, context.calibration_windows,
                        device_words(*context.tensor_device), context.stream_options.precision);
   ABQ_ASSIGN_OR_RETURN(folder, WorkFolder::open(work_dir, fingerprint, options.restart));
   context.learned_blocks = folder.get();

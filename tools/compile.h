@@ -12,7 +12,7 @@
 
 namespace abq::tools {
 
-// What the command line changes of quant::CorrectionSettings; for method abq only.
+// What the command line changes of quant::CorrectionSettings; for methods abq and best.
 struct CorrectionFlags {
   bool no_akl = false;
   bool no_dlc = false;
@@ -56,10 +56,10 @@ struct CompileOptions {
   // Where calibrated methods compute (tools/tensor_devices.h).
   std::string device = "auto";
   uint64_t memory_budget = 0;  // bytes; 0 = none (tools/memory_budget.h)
-  // What method abq has learned is kept here until the artifact is written, and taken up again by
-  // the next compilation (tools/work_folder.h), and what layers cost at each width, for further
-  // ones, too (tools/sensitivity_cache.h); empty = output + ".work", which goes when the artifact
-  // is written.
+  // What methods abq and best have learned is kept here until the artifact is written, and taken up
+  // again by the next compilation (tools/work_folder.h), and what layers cost at each width, for
+  // further ones, too (tools/sensitivity_cache.h); empty = output + ".work", which goes when the
+  // artifact is written.
   std::string work_dir;
   bool restart = false;  // discards what a stopped compilation learned
   bool resume = true;    // false: no work folder at all

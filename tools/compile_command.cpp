@@ -136,7 +136,8 @@ void add_machine_options(CLI::App& command, CompileOptions& options) {
       .add_option(
           "--mem-budget", options.memory_budget,
           "memory to use, e.g. 8G or 512M: hidden states of the calibration windows "
-          "(4 x windows x context x hidden floats for abq) that exceed half of it are kept "
+          "(4 x windows x context x hidden floats for abq, 6 x for best) that exceed half of it "
+          "are kept "
           "in bf16, and in files beside the output if they still do; on the CPU, batches that "
           "do not learn in the other half go through in parts")
       ->transform(CLI::AsSizeValue(false));

@@ -142,7 +142,7 @@ std::string rounding_columns(const proto::LayerReport& layer) {
   return fmt::format("{:>9.3g} {:>9.3g}", layer.rounding().loss(), layer.rounding().nearest_loss());
 }
 
-void print_rounding(const proto::Report& report) {
+void print_rounding(const proto::Report& report, bool learned_behind) {
   double sum = 0;
   int64_t layers = 0;
   const proto::LayerReport* worst = nullptr;
@@ -155,8 +155,9 @@ void print_rounding(const proto::Report& report) {
   if (worst == nullptr) return;
   print_out(
       "rounding     squared output error {:.3f} of that to nearest (mean of {} layers), {:.3f} at "
-      "most: {}\n",
-      sum / static_cast<double>(layers), layers, rounding_ratio(*worst), worst->name());
+      "most: {}{}\n",
+      sum / static_cast<double>(layers), layers, rounding_ratio(*worst), worst->name(),
+      learned_behind ? "; before codes were learned" : "");
 }
 
 }  // namespace
@@ -183,7 +184,7 @@ void print_summary(const proto::Plan& plan, int64_t file_size) {
     print_out("worst layer  {}: weight SQNR {} dB\n", worst->name(),
               decibels(worst->weight().sqnr_db()));
   }
-  print_rounding(plan.report());
+  print_rounding(plan.report(), plan.recipe().method() == "best");
   write_out(allocation_summary(plan.report()));
   for (const std::string& note : plan.report().notes())
     print_out("note         {}\n", note);

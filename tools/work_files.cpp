@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <span>
 #include <string_view>
 
@@ -71,6 +72,9 @@ void sync_folder(const std::string& path) {
 }
 
 Status write_message_file(const std::string& path, const google::protobuf::MessageLite& message) {
+  if (message.ByteSizeLong() > std::numeric_limits<int>::max())
+    return unsupported("{}: {} bytes exceed what a work file holds (2 GiB); give --no-resume", path,
+                       message.ByteSizeLong());
   const std::string payload = message.SerializeAsString();
   std::string bytes(kMagic);
   append_u64(bytes, payload.size());

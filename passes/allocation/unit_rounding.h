@@ -13,8 +13,8 @@ namespace abq::passes {
 
 class UnitRounding {
  public:
-  // Methods that learn are taken to round to nearest with searched clip factors: what they learn
-  // beyond that is not known here.
+  // abq is taken to round to nearest with searched clip factors, best with compensation: what they
+  // learn beyond that is not known here.
   explicit UnitRounding(const quant::Recipe& recipe);
 
   // w[N, K] as rounded for the inputs that `rounder` has seen, dequantized, and its squared output

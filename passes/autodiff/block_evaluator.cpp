@@ -1,6 +1,8 @@
 #include "passes/autodiff/block_evaluator.h"
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 
 #include "ir/interpreter.h"
 #include "ir/weight_access.h"
@@ -304,8 +306,12 @@ int64_t BlockEvaluator::learning_bytes(int64_t windows, int64_t context) const {
     if (node.op == ir::Op::kAttention)
       floats += kPerProbability * windows * node.int_attribute("heads") * context * context;
   }
-  for (const auto& [value, weight] : weights_)
-    floats += kPerWeight * weight.size();
+  for (const auto& [value, weight] : weights_) {
+    // By type: who replaces a weight may have let go of it.
+    const std::vector<int64_t>& shape = block_->type(value).shape;
+    floats +=
+        kPerWeight * std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+  }
   return floats * static_cast<int64_t>(sizeof(float));
 }
 

@@ -41,13 +41,14 @@ BlockPlace place_of(const ir::Module& module, const ir::Block& block) {
 }
 
 BlockTraining::BlockTraining(const ir::Module& module, const autodiff::BlockEvaluator& evaluator,
-                             PassContext& context)
+                             PassContext& context, int64_t default_epochs)
     : block_(evaluator.block()),
       context_(context),
       settings_(context.recipe.correction),
       evaluator_(evaluator),
       place_(place_of(module, evaluator.block())) {
   report_.name = block_.name;
+  if (settings_.epochs == 0) settings_.epochs = default_epochs;
 }
 
 Result<bool> BlockTraining::resume(BlockLearner& learner) {

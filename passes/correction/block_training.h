@@ -18,9 +18,9 @@ BlockPlace place_of(const ir::Module& module, const ir::Block& block);
 class BlockTraining {
  public:
   // All arguments outlive it. The context needs the streams that `calibrate` leaves, of all
-  // windows.
+  // windows. `default_epochs` where the recipe does not say.
   BlockTraining(const ir::Module& module, const autodiff::BlockEvaluator& evaluator,
-                PassContext& context);
+                PassContext& context, int64_t default_epochs);
 
   // True when the work folder knows the block: learner and report() have it then.
   Result<bool> resume(BlockLearner& learner);
@@ -40,7 +40,7 @@ class BlockTraining {
 
   const ir::Block& block_;
   PassContext& context_;
-  const quant::CorrectionSettings& settings_;
+  quant::CorrectionSettings settings_;
   const autodiff::BlockEvaluator& evaluator_;
   BlockPlace place_;
   quant::BlockReport report_;

@@ -54,7 +54,7 @@ Result<RoundingStudent> RoundingStudent::create(const autodiff::BlockEvaluator& 
     if (node.op == ir::Op::kLinear) {
       ABQ_RETURN_IF_ERROR(student.add_linear(node, context, options));
     } else if (node.op == ir::Op::kRmsNorm) {
-      student.add_norm(module, node, context, options);
+      ABQ_RETURN_IF_ERROR(student.add_norm(module, node, context, options));
     }
   }
   return student;
@@ -97,12 +97,14 @@ Status RoundingStudent::add_linear(const ir::Node& node, const PassContext& cont
   return {};
 }
 
-void RoundingStudent::add_norm(const ir::Module& module, const ir::Node& node,
-                               const PassContext& context, const Options& options) {
+Status RoundingStudent::add_norm(const ir::Module& module, const ir::Node& node,
+                                 const PassContext& context, const Options& options) {
   const ir::ValueId weight = node.operands[1];
-  if (norms_.contains(weight)) return;
+  if (norms_.contains(weight)) return {};
   NormState state;
   state.weight = module.weight_name(evaluator().block(), weight);
+  if (used_elsewhere(module, evaluator().block(), state.weight))
+    return unsupported("{}: its weight {} has readers in other blocks", node.name, state.weight);
   const auto learned = context.learned_norms.find(state.weight);
   const std::vector<float> values = learned != context.learned_norms.end()
                                         ? learned->second
@@ -114,6 +116,7 @@ void RoundingStudent::add_norm(const ir::Module& module, const ir::Node& node,
     state.fixed = device().upload(values, 1, count);
   }
   norms_[weight] = std::move(state);
+  return {};
 }
 
 Var RoundingStudent::steps_of(autodiff::Tape& tape, const LinearState& linear,
@@ -187,6 +190,17 @@ Result<double> RoundingStudent::changed_codes(const PassContext& context) const 
   }
   ABQ_RETURN_IF_ERROR(device().status());
   return all == 0 ? 0.0 : static_cast<double>(changed) / static_cast<double>(all);
+}
+
+Result<bool> RoundingStudent::storable() const {
+  bool positive = true;
+  for (const auto& [weight, linear] : linears_) {
+    if (linear.ratios < 0) continue;
+    for (const float ratio : downloaded(parameters()[static_cast<size_t>(linear.ratios)].value))
+      positive = positive && std::isfinite(ratio) && ratio > 0.0f;
+  }
+  ABQ_RETURN_IF_ERROR(device().status());
+  return positive;
 }
 
 Status RoundingStudent::store(PassContext& context) const {

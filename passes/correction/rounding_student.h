@@ -36,8 +36,12 @@ class RoundingStudent : public BlockLearner {
   Pass run(autodiff::Tape& tape, const autodiff::Var& x, int64_t context,
            bool learning) const override;
 
-  // Codes, scales and norm weights back to context.rounded_layers and context.learned_norms: what
-  // `quantize` makes of them is what run() multiplies with.
+  // Whether every step is a positive number, as a scale must be: rates that are too high can take
+  // one to zero while the loss falls.
+  Result<bool> storable() const;
+  // Codes, scales and norm weights of a storable state back to context.rounded_layers and
+  // context.learned_norms: what `quantize` makes of them is what run() multiplies with, but for
+  // scales below quant::kMinScale, which become that.
   Status store(PassContext& context) const;
   // Lets go of the float weights that the evaluator has under the codes: run() does not read them.
   void release_float_weights(autodiff::BlockEvaluator& own_evaluator) const;
@@ -48,7 +52,6 @@ class RoundingStudent : public BlockLearner {
   struct LinearState {
     std::string name;
     compute::WeightQuantizer quantizer;
-    int activation_bits = 16;
     int offsets = -1;  // indices into parameters(); -1 = not learned
     int ratios = -1;
     compute::Tensor fixed_offsets;
@@ -64,8 +67,8 @@ class RoundingStudent : public BlockLearner {
   explicit RoundingStudent(const autodiff::BlockEvaluator& evaluator) : BlockLearner(evaluator) {}
 
   Status add_linear(const ir::Node& node, const PassContext& context, const Options& options);
-  void add_norm(const ir::Module& module, const ir::Node& node, const PassContext& context,
-                const Options& options);
+  Status add_norm(const ir::Module& module, const ir::Node& node, const PassContext& context,
+                  const Options& options);
   autodiff::Var steps_of(autodiff::Tape& tape, const LinearState& linear,
                          const std::vector<autodiff::Var>& bound) const;
   // What the codes of a linear are by now.

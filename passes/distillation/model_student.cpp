@@ -50,13 +50,29 @@ void add_gradient(compute::TensorDevice& device, const Var& bound, Tensor& sum) 
 
 }  // namespace
 
-int64_t ModelStudent::least_bytes(const ir::Module& module, int64_t context) {
+int64_t ModelStudent::least_bytes(const ir::Module& module, const PassContext& context,
+                                  int64_t tokens) {
   int64_t weights = 0;
-  for (const ir::Region& region : module.regions)
-    if (region.kind != ir::RegionKind::kEmbed) weights += weight_bytes(region);
+  int64_t largest_block = 0;
+  int64_t states = 0;
+  for (const ir::Region& region : module.regions) {
+    if (region.kind == ir::RegionKind::kEmbed) continue;
+    weights += weight_bytes(region);
+    if (region.kind != ir::RegionKind::kBlock) continue;
+    largest_block = std::max(largest_block, weight_bytes(region));
+    states += tokens * region.type(region.arguments.at(0)).shape.back() *
+              static_cast<int64_t>(sizeof(float));
+  }
+  // Steps, zero points, ratios, and a gradient and two moments of each ratio.
+  constexpr int64_t kPerStep = 6;
+  int64_t steps = 0;
+  for (const auto& [name, layer] : context.rounded_layers)
+    steps += kPerStep * std::ssize(layer.weights.scales) * static_cast<int64_t>(sizeof(float));
   const ir::Region* head = find_head(module);
-  // While it is made, a block has its float weights beside its codes.
-  return weights + weights / 8 + (head != nullptr ? logit_bytes(*head, context) : 0);
+  const int64_t logits = head != nullptr ? logit_bytes(*head, tokens) : 0;
+  // A block's weights once more as they are multiplied, and their gradients; float ones beside the
+  // codes while the block is made.
+  return weights + steps + states + std::max(2 * largest_block, logits);
 }
 
 Result<std::unique_ptr<ModelStudent>> ModelStudent::create(compute::TensorDevice& device,
@@ -96,10 +112,18 @@ Status ModelStudent::create_head(const ir::Module& module, const ir::Region& reg
 }
 
 int64_t ModelStudent::learning_bytes(int64_t windows, int64_t context) const {
-  int64_t bytes = logit_bytes(head_.evaluator->block(), windows * context);
-  for (const auto& evaluator : evaluators_)
-    bytes = std::max(bytes, evaluator->learning_bytes(windows, context));
-  return bytes;
+  int64_t working = logit_bytes(head_.evaluator->block(), windows * context);
+  int64_t kept = 0;
+  for (const auto& evaluator : evaluators_) {
+    working = std::max(working, evaluator->learning_bytes(windows, context));
+    const ir::Block& block = evaluator->block();
+    kept += windows * context * block.type(block.arguments.at(0)).shape.back() *
+            static_cast<int64_t>(sizeof(float));
+  }
+  constexpr int64_t kOptimizerCopies = 3;  // a gradient and two moments
+  for (const LearnedParameter* parameter : parameters_)
+    kept += kOptimizerCopies * parameter->value.bytes();
+  return working + kept;
 }
 
 std::vector<Tensor> ModelStudent::forward(const Tensor& x, int64_t context) const {
@@ -167,6 +191,14 @@ Tensor ModelStudent::differentiate(const Tensor& x, const Tensor& float_hidden, 
     gradient = input->gradient;
   }
   return value;
+}
+
+Result<bool> ModelStudent::storable() const {
+  for (const RoundingStudent& student : students_) {
+    ABQ_ASSIGN_OR_RETURN(const bool storable, student.storable());
+    if (!storable) return false;
+  }
+  return true;
 }
 
 Status ModelStudent::store(ir::Module& module, PassContext& context) const {

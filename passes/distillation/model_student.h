@@ -17,9 +17,10 @@ namespace abq::passes {
 
 class ModelStudent {
  public:
-  // Bytes of all weights as float32 and what the head takes on top of them for one window of
-  // `context` tokens: less than that of free memory, and create() is of no use.
-  static int64_t least_bytes(const ir::Module& module, int64_t context);
+  // Bytes of all weights as float32, of their steps with gradients and moments, and of one window
+  // of `tokens` on its way through the model and its head: an estimate, by which to tell beforehand
+  // whether there is any use in create().
+  static int64_t least_bytes(const ir::Module& module, const PassContext& context, int64_t tokens);
 
   // Of context.rounded_layers. InvalidArgument where the module has no head; errors of
   // RoundingStudent::create. The module outlives it.
@@ -30,7 +31,8 @@ class ModelStudent {
   // Of all blocks in their order, then of the head.
   std::span<LearnedParameter* const> parameters() const { return parameters_; }
   // What learning takes on top of the weights for `windows` windows of `context` tokens at a time:
-  // a block's tape, or the head's logits, their targets and their gradients.
+  // what stands between blocks, a block's tape or the head's logits with their targets and
+  // gradients, and the optimizer's copies of the parameters.
   int64_t learning_bytes(int64_t windows, int64_t context) const;
 
   // Mean over tokens of KL(float || quantized), of windows of `context` tokens: embeddings x and
@@ -43,8 +45,10 @@ class ModelStudent {
                                 int64_t context, float share,
                                 std::span<compute::Tensor> gradients) const;
 
-  // Scales and norm weights to context.rounded_layers and context.learned_norms, the last norm to
-  // the module.
+  // As RoundingStudent::storable(), of all blocks.
+  Result<bool> storable() const;
+  // Scales and norm weights of a storable state to context.rounded_layers and
+  // context.learned_norms, the last norm to the module.
   Status store(ir::Module& module, PassContext& context) const;
 
  private:

@@ -85,6 +85,31 @@ TEST_CASE("learned rounding gives the same bytes again, and others with another 
   CHECK(first != run(1));
 }
 
+TEST_CASE("rates that are too high leave GPTQ's codes, and the report says so") {
+  ir::Module module = make_test_model();
+  PassContext context = context_with_windows("w2a8", 3);
+  context.recipe.correction.step_rate = 10;
+  context.recipe.correction.schedule = quant::RateSchedule::kConstant;
+  REQUIRE(run_passes(kLearned, module, context).ok());
+  for (const quant::BlockReport& block : context.report.blocks)
+    CHECK_FALSE(block.learned_kept);
+}
+
+TEST_CASE("learned passes have epochs of their own where the recipe does not say") {
+  const auto epochs = [](const std::string& learn, bool behind_gptq) {
+    ir::Module module = make_test_model();
+    PassContext context = context_for("w4a8");
+    context.calibration_windows = make_windows(2, 8);
+    std::vector<std::string> names = {"assign-schemes", "balance-bits", "calibrate"};
+    if (behind_gptq) names.push_back("gptq");
+    names.push_back(learn);
+    REQUIRE(run_passes(names, module, context).ok());
+    return context.report.blocks.at(0).epochs.size();
+  };
+  CHECK(epochs("learn-rounding", true) == quant::kRoundingEpochs);
+  CHECK(epochs("correct-distribution", false) == quant::kCorrectionEpochs);
+}
+
 TEST_CASE("learned rounding needs the float block's outputs and gptq's codes") {
   ir::Module module = make_test_model();
   PassContext context = context_with_windows("w4a8");

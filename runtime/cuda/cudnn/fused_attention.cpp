@@ -48,7 +48,13 @@ class CudnnAttention : public FusedAttention {
 
   Status run(const FusedAttentionShape& shape, const FusedAttentionBuffers& buffers,
              cudaStream_t stream) override {
+    const int64_t planned = workspace_bytes_;
     ABQ_RETURN_IF_ERROR(prepare(shape));
+    if (workspace_bytes_ > planned)
+      return internal_error(
+          "cuDNN attention: a shape that was not prepared needs {} bytes of "
+          "workspace, planned are {}",
+          workspace_bytes_, planned);
     Prepared& prepared = prepared_.at(shape);
     if (!prepared.binding || prepared.bound != buffers)
       ABQ_RETURN_IF_ERROR(bind(shape, prepared, buffers));

@@ -167,6 +167,30 @@ TEST_CASE("layers that stay float keep their weights, and one without codes is r
   CHECK(refused.status().message() == "layers.0.mlp.up has no codes; run gptq first");
 }
 
+TEST_CASE("an evaluator counts the memory of weights that a student let go of") {
+  Fixture f("w4a8", {.codes = false});
+  const int64_t bytes = f.evaluator->learning_bytes(2, kTokens);
+  const std::vector<float> before = f.student_output();
+  f.student->release_float_weights(*f.evaluator);
+  CHECK(f.evaluator->learning_bytes(2, kTokens) == bytes);
+  CHECK(f.student_output() == before);
+}
+
+TEST_CASE("a norm weight that two blocks share cannot be learned by either") {
+  ir::Module module = make_test_model();
+  ir::Region& second = region_named(module, "layers.1");
+  for (ir::Node& node : second.nodes)
+    if (node.op == ir::Op::kWeight &&
+        node.string_attribute("tensor") == "model.layers.1.input_layernorm.weight")
+      node.attributes["tensor"] = std::string("model.layers.0.input_layernorm.weight");
+  PassContext context = context_for("w4a8");
+  context.calibration_windows = make_windows(3, kTokens);
+  const Status status = run_passes(
+      {"assign-schemes", "balance-bits", "calibrate", "gptq", "learn-rounding"}, module, context);
+  CHECK(status.code() == StatusCode::kUnsupported);
+  CHECK(status.message().find("has readers in other blocks") != std::string::npos);
+}
+
 TEST_CASE("a scale that learning made negative or not finite is not stored") {
   for (const float ratio : {-1.0f, std::numeric_limits<float>::quiet_NaN()}) {
     Fixture f("w4a8");
@@ -175,7 +199,9 @@ TEST_CASE("a scale that learning made negative or not finite is not stored") {
         tensors, [](const LearnedTensor& t) { return t.name == "steps layers.0.attn.q"; });
     REQUIRE(steps != tensors.end());
     steps->values[3] = ratio;
+    CHECK(*f.student->storable());
     REQUIRE(f.student->set(tensors).ok());
+    CHECK_FALSE(*f.student->storable());
     const Status status = f.student->store(f.context);
     CHECK(status.code() == StatusCode::kInternal);
     CHECK(status.message().starts_with("layers.0.attn.q: learned scale "));
