@@ -11,10 +11,9 @@
 // for that, nothing is changed and the report says so. docs/learned_rounding.md.
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 #include <numeric>
 
-#include "passes/correction/window_order.h"
+#include "passes/correction/schedule.h"
 #include "passes/distillation/model_student.h"
 #include "passes/embed_windows.h"
 #include "passes/passes.h"
@@ -172,7 +171,7 @@ class Distillation {
       const Tensor sum = device_.filled(1, 1, 0.0f);
       for (size_t first = 0; first < windows.size(); first += batch) {
         const auto part = windows.subspan(first, std::min(batch, windows.size() - first));
-        const double factor = 0.5 * (1 + std::cos(std::numbers::pi * done()));
+        const double factor = cosine_decay(done());
         ABQ_RETURN_IF_ERROR(step(part, factor, moments, sum));
         if (context_.detail_progress)
           context_.detail_progress(fmt::format("epoch {}/{}", epoch + 1, settings_.epochs), done());

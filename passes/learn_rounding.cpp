@@ -55,11 +55,7 @@ struct LearnRounding : BlockPass {
     quant::BlockReport& report = training.report();
     ABQ_ASSIGN_OR_RETURN(const bool known, training.resume(student));
     if (!known) {
-      ABQ_ASSIGN_OR_RETURN(
-          const RoundingStudent start,
-          RoundingStudent::create(evaluator, module, context,
-                                  {.codes = false, .steps = false, .norms = false}));
-      ABQ_RETURN_IF_ERROR(training.learn(start, student));
+      ABQ_RETURN_IF_ERROR(training.learn(student, student));
       report.learned_kept = report.learned.total < report.rounding.total;
       ABQ_ASSIGN_OR_RETURN(const bool storable, student.storable());
       if (!storable) {

@@ -42,6 +42,27 @@ void apply(const CorrectionFlags& flags, quant::CorrectionSettings& settings) {
   if (flags.batch > 0) settings.batch = flags.batch;
 }
 
+// `settings` without what `method` does not learn.
+quant::CorrectionSettings used_by(const std::string& method, quant::CorrectionSettings settings) {
+  const quant::CorrectionSettings defaults;
+  if (method == "best") {
+    settings.scales = defaults.scales;
+    settings.clips = defaults.clips;
+    settings.compensation = defaults.compensation;
+    settings.scale_rate = defaults.scale_rate;
+    settings.clip_rate = defaults.clip_rate;
+    settings.compensation_rate = defaults.compensation_rate;
+    settings.clip_start = defaults.clip_start;
+    settings.relative_scales = defaults.relative_scales;
+    settings.scale_start = defaults.scale_start;
+  } else {
+    settings.code_rate = defaults.code_rate;
+    settings.step_rate = defaults.step_rate;
+    settings.norm_rate = defaults.norm_rate;
+  }
+  return settings;
+}
+
 // A recipe that says how to learn but names a method that does not would be obeyed in part only.
 // With --method the user asks for just that, to compare.
 Status check_file(const std::string& file, const quant::Recipe& recipe) {
@@ -58,9 +79,18 @@ Status check_file(const std::string& file, const quant::Recipe& recipe) {
   plain.method = "best";
   plain.distillation = {};
   if (recipe.method != "best") ABQ_RETURN_IF_ERROR(check("distillation", "method best", plain));
-  plain.correction = {};
-  if (recipe.learned()) return {};
-  return check("correction", "methods abq and best", plain);
+  if (!recipe.learned()) {
+    plain.correction = {};
+    return check("correction", "methods abq and best", plain);
+  }
+  quant::Recipe used = recipe;
+  used.correction = used_by(recipe.method, recipe.correction);
+  if (backend::recipe_to_json(used) == backend::recipe_to_json(recipe)) return {};
+  return invalid_argument("{}: correction: {} is not for method {}; leave it out", file,
+                          recipe.method == "best"
+                              ? "what channel scales, clip factors and compensation vectors do"
+                              : "a rate of codes, steps or norms",
+                          recipe.method);
 }
 
 // What docs/learned_rounding.md shows to be best: everything there is where there is text to learn

@@ -1,7 +1,5 @@
 #include "compute/cuda/cublas_library.h"
 
-#include <dlfcn.h>
-
 #include <limits>
 
 #include "compute/cuda/toolkit_library.h"
@@ -11,27 +9,23 @@ namespace {
 
 constexpr size_t kWorkspaceBytes = size_t{32} << 20;  // what NVIDIA recommends for Hopper
 
-template <class Function>
-bool find(void* library, const char* name, Function& function) {
-  function = reinterpret_cast<Function>(::dlsym(library, name));
-  return function != nullptr;
-}
-
 Result<CublasFunctions> load() {
   ABQ_ASSIGN_OR_RETURN(void* library, open_toolkit_library("cublas"));
   CublasFunctions f;
-  const bool complete =
-      find(library, "cublasCreate_v2", f.create) && find(library, "cublasDestroy_v2", f.destroy) &&
-      find(library, "cublasGetVersion_v2", f.get_version) &&
-      find(library, "cublasSetStream_v2", f.set_stream) &&
-      find(library, "cublasSetMathMode", f.set_math_mode) &&
-      find(library, "cublasSetWorkspace_v2", f.set_workspace) &&
-      find(library, "cublasGetStatusString", f.status_string) &&
-      find(library, "cublasSgemm_v2", f.sgemm) &&
-      find(library, "cublasSgemmBatched", f.sgemm_batched) &&
-      find(library, "cublasDgemm_v2", f.dgemm) && find(library, "cublasDsyrk_v2", f.dsyrk) &&
-      find(library, "cublasDsymm_v2", f.dsymm) && find(library, "cublasDtrsm_v2", f.dtrsm) &&
-      find(library, "cublasGemmEx", f.gemm_ex);
+  const bool complete = find_function(library, "cublasCreate_v2", f.create) &&
+                        find_function(library, "cublasDestroy_v2", f.destroy) &&
+                        find_function(library, "cublasGetVersion_v2", f.get_version) &&
+                        find_function(library, "cublasSetStream_v2", f.set_stream) &&
+                        find_function(library, "cublasSetMathMode", f.set_math_mode) &&
+                        find_function(library, "cublasSetWorkspace_v2", f.set_workspace) &&
+                        find_function(library, "cublasGetStatusString", f.status_string) &&
+                        find_function(library, "cublasSgemm_v2", f.sgemm) &&
+                        find_function(library, "cublasSgemmBatched", f.sgemm_batched) &&
+                        find_function(library, "cublasDgemm_v2", f.dgemm) &&
+                        find_function(library, "cublasDsyrk_v2", f.dsyrk) &&
+                        find_function(library, "cublasDsymm_v2", f.dsymm) &&
+                        find_function(library, "cublasDtrsm_v2", f.dtrsm) &&
+                        find_function(library, "cublasGemmEx", f.gemm_ex);
   if (!complete) {
     return unsupported("cuda: cuBLAS lacks a function ({}); install version 12 or 13", ::dlerror());
   }

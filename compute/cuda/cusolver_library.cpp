@@ -1,26 +1,19 @@
 #include "compute/cuda/cusolver_library.h"
 
-#include <dlfcn.h>
-
 #include "compute/cuda/toolkit_library.h"
 
 namespace abq::compute::cuda {
 namespace {
 
-template <class Function>
-bool find(void* library, const char* name, Function& function) {
-  function = reinterpret_cast<Function>(::dlsym(library, name));
-  return function != nullptr;
-}
-
 Result<CusolverFunctions> load() {
   ABQ_ASSIGN_OR_RETURN(void* library, open_toolkit_library("cusolver"));
   CusolverFunctions f;
-  const bool complete = find(library, "cusolverDnCreate", f.create) &&
-                        find(library, "cusolverDnDestroy", f.destroy) &&
-                        find(library, "cusolverDnSetStream", f.set_stream) &&
-                        find(library, "cusolverDnDpotrf_bufferSize", f.potrf_buffer_size) &&
-                        find(library, "cusolverDnDpotrf", f.potrf);
+  const bool complete =
+      find_function(library, "cusolverDnCreate", f.create) &&
+      find_function(library, "cusolverDnDestroy", f.destroy) &&
+      find_function(library, "cusolverDnSetStream", f.set_stream) &&
+      find_function(library, "cusolverDnDpotrf_bufferSize", f.potrf_buffer_size) &&
+      find_function(library, "cusolverDnDpotrf", f.potrf);
   if (!complete)
     return unsupported("cuda: cuSOLVER lacks a function ({}); install that of toolkit 12 or 13",
                        ::dlerror());

@@ -2,6 +2,8 @@
 // them.
 #pragma once
 
+#include <dlfcn.h>
+
 #include <string_view>
 
 #include "support/status.h"
@@ -12,5 +14,12 @@ namespace abq::compute::cuda {
 // or 12 has it, or "cudnn" in version 9, found by the loader or in the usual folders of the
 // toolkit. Unsupported names what was looked for.
 Result<void*> open_toolkit_library(std::string_view name);
+
+// Sets `function` from the library; false when it has none of that name (dlerror() says so).
+template <class Function>
+bool find_function(void* library, const char* name, Function& function) {
+  function = reinterpret_cast<Function>(::dlsym(library, name));
+  return function != nullptr;
+}
 
 }  // namespace abq::compute::cuda

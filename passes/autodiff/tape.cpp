@@ -22,6 +22,15 @@ std::vector<Var> reverse_order(const Var& loss) {
 
 }  // namespace
 
+void add_gradient(compute::TensorDevice& device, const Var& parameter, compute::Tensor& sum) {
+  if (parameter->gradient.empty()) return;
+  if (sum.empty()) {
+    sum = parameter->gradient;
+  } else {
+    device.accumulate(sum, parameter->gradient, 1.0f);
+  }
+}
+
 Var Tape::constant(compute::Tensor value) {
   auto node = std::make_shared<Node>();
   node->value = std::move(value);

@@ -33,6 +33,10 @@ struct Node {
   int64_t order = 0;  // after its inputs
 };
 
+// Adds the gradient that came back to a parameter to `sum`, which is made where it is empty;
+// nothing came back: nothing changes.
+void add_gradient(compute::TensorDevice& device, const Var& parameter, compute::Tensor& sum);
+
 class Tape {
  public:
   explicit Tape(compute::TensorDevice& device) : device_(device) {}

@@ -26,8 +26,8 @@ class BlockTraining {
   Result<bool> resume(BlockLearner& learner);
   Status keep(const BlockLearner& learner);
 
-  // Trains and writes to report(): the quality of `start` as `rounding`, the learner's best state
-  // as `learned`.
+  // Trains and writes to report(): the quality of `start`, which may be the learner before it
+  // learns, as `rounding`, the learner's best state as `learned`.
   Status learn(const BlockLearner& start, BlockLearner& learner);
 
   quant::BlockReport& report() { return report_; }

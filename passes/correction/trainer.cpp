@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numbers>
 #include <numeric>
 
-#include "passes/correction/window_order.h"
+#include "passes/correction/schedule.h"
 
 namespace abq::passes {
 namespace {
@@ -188,15 +187,8 @@ Status Trainer::step(BlockLearner& student, OptimizerState& state, std::span<con
     pass.output = {};
     tape.backward(losses.total, share);
     sums.add(losses, static_cast<float>(part.size()) / static_cast<float>(batches_.windows()));
-    for (size_t i = 0; i < gradients.size(); ++i) {
-      const Tensor& gradient = pass.bound[i]->gradient;
-      if (gradient.empty()) continue;
-      if (gradients[i].empty()) {
-        gradients[i] = gradient;
-      } else {
-        device.accumulate(gradients[i], gradient, 1.0f);
-      }
-    }
+    for (size_t i = 0; i < gradients.size(); ++i)
+      autodiff::add_gradient(device, pass.bound[i], gradients[i]);
   }
   const double factor = rate_factor * schedule_factor(state.steps);
   ++state.steps;
@@ -273,7 +265,7 @@ double Trainer::schedule_factor(int64_t step) const {
   if (settings_.schedule == quant::RateSchedule::kConstant) return 1;
   const double done =
       static_cast<double>(step) / static_cast<double>(settings_.epochs * steps_per_epoch());
-  return 0.5 * (1 + std::cos(std::numbers::pi * done));
+  return cosine_decay(done);
 }
 
 }  // namespace abq::passes

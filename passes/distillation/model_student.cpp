@@ -39,15 +39,6 @@ int64_t weight_bytes(const ir::Region& region) {
   return elements * static_cast<int64_t>(sizeof(float));
 }
 
-void add_gradient(compute::TensorDevice& device, const Var& bound, Tensor& sum) {
-  if (bound->gradient.empty()) return;
-  if (sum.empty()) {
-    sum = bound->gradient;
-  } else {
-    device.accumulate(sum, bound->gradient, 1.0f);
-  }
-}
-
 }  // namespace
 
 int64_t ModelStudent::least_bytes(const ir::Module& module, const PassContext& context,
@@ -174,7 +165,7 @@ Tensor ModelStudent::differentiate(const Tensor& x, const Tensor& float_hidden, 
     const Var divergence = loss(tape, hidden, norm, float_hidden);
     value = divergence->value;
     tape.backward(divergence, share);
-    if (norm) add_gradient(device_, norm, gradients[--first]);
+    if (norm) autodiff::add_gradient(device_, norm, gradients[--first]);
     gradient = hidden->gradient;
   }
   for (size_t i = students_.size(); i-- > 0;) {
@@ -187,7 +178,7 @@ Tensor ModelStudent::differentiate(const Tensor& x, const Tensor& float_hidden, 
     tape.backward_from(hidden, std::move(gradient));
     first -= pass.bound.size();
     for (size_t p = 0; p < pass.bound.size(); ++p)
-      add_gradient(device_, pass.bound[p], gradients[first + p]);
+      autodiff::add_gradient(device_, pass.bound[p], gradients[first + p]);
     gradient = input->gradient;
   }
   return value;

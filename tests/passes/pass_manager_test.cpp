@@ -10,8 +10,10 @@ namespace {
 
 using Log = std::vector<std::string>;
 
-struct LoggingGraphPass : GraphPass {
-  LoggingGraphPass(std::string n, Log& l) : name(std::move(n)), log(l) {}
+// A graph or model pass.
+template <class Shape>
+struct LoggingModulePass : Shape {
+  LoggingModulePass(std::string n, Log& l) : name(std::move(n)), log(l) {}
   Status run(ir::Module&, PassContext&) override {
     log.push_back(name);
     return {};
@@ -19,21 +21,14 @@ struct LoggingGraphPass : GraphPass {
   std::string name;
   Log& log;
 };
+
+using LoggingGraphPass = LoggingModulePass<GraphPass>;
+using LoggingModelPass = LoggingModulePass<ModelPass>;
 
 struct LoggingBlockPass : BlockPass {
   LoggingBlockPass(std::string n, Log& l) : name(std::move(n)), log(l) {}
   Status run(ir::Module&, ir::Block& block, PassContext&) override {
     log.push_back(name + "@" + block.name);
-    return {};
-  }
-  std::string name;
-  Log& log;
-};
-
-struct LoggingModelPass : ModelPass {
-  LoggingModelPass(std::string n, Log& l) : name(std::move(n)), log(l) {}
-  Status run(ir::Module&, PassContext&) override {
-    log.push_back(name);
     return {};
   }
   std::string name;

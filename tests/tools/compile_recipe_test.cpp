@@ -144,6 +144,26 @@ TEST_CASE("a recipe's distillation is for method best alone") {
   }
 }
 
+TEST_CASE("a recipe that sets what its learned method does not learn is refused") {
+  const ScratchFolder folder;
+  tools::CompileOptions options;
+  for (const char* setting : {R"("clips": false)", R"("compensation": "all")",
+                              R"("scale_rate": 0.5)", R"("clip_start": "search")"}) {
+    options.recipe_file = folder.write(
+        "r.json",
+        fmt::format(R"({{"scheme": "w4a4", "method": "best", "correction": {{{}}}}})", setting));
+    check_contains(refusal(options), {options.recipe_file, "not for method best", "leave it out"});
+  }
+  options.recipe_file = folder.write(
+      "r.json", R"({"scheme": "w4a4", "method": "abq", "correction": {"code_rate": 0.5}})");
+  check_contains(refusal(options), {"a rate of codes", "not for method abq"});
+  // What both learn by is for both.
+  options.recipe_file = folder.write(
+      "r.json",
+      R"({"scheme": "w4a4", "method": "best", "correction": {"mse_float": 1, "batch": 2}})");
+  CHECK(tools::make_recipe(options).ok());
+}
+
 TEST_CASE("clip search is refused with method abq, which would not use it") {
   tools::CompileOptions options = abq_options();
   options.clip_search = true;

@@ -1,26 +1,20 @@
 #include "runtime/cuda/bench/blas_functions.h"
 
-#include <dlfcn.h>
-
 #include "compute/cuda/toolkit_library.h"
 
 namespace abq::runtime::cuda {
 namespace {
 
-// Sets each function from the library; false when one is missing.
-template <class Function>
-bool find(void* library, const char* name, Function& function) {
-  function = reinterpret_cast<Function>(::dlsym(library, name));
-  return function != nullptr;
-}
+using compute::cuda::find_function;
 
 Result<BlasFunctions> load_blas() {
   ABQ_ASSIGN_OR_RETURN(void* library, compute::cuda::open_toolkit_library("cublas"));
   BlasFunctions f;
-  if (find(library, "cublasCreate_v2", f.create) && find(library, "cublasDestroy_v2", f.destroy) &&
-      find(library, "cublasSetStream_v2", f.set_stream) &&
-      find(library, "cublasSetWorkspace_v2", f.set_workspace) &&
-      find(library, "cublasGemmEx", f.gemm)) {
+  if (find_function(library, "cublasCreate_v2", f.create) &&
+      find_function(library, "cublasDestroy_v2", f.destroy) &&
+      find_function(library, "cublasSetStream_v2", f.set_stream) &&
+      find_function(library, "cublasSetWorkspace_v2", f.set_workspace) &&
+      find_function(library, "cublasGemmEx", f.gemm)) {
     return f;
   }
   return unsupported("cuda: cuBLAS lacks a function; install version 12 or 13");
@@ -29,17 +23,18 @@ Result<BlasFunctions> load_blas() {
 Result<BlasLtFunctions> load_blas_lt() {
   ABQ_ASSIGN_OR_RETURN(void* library, compute::cuda::open_toolkit_library("cublasLt"));
   BlasLtFunctions f;
-  if (find(library, "cublasLtCreate", f.create) && find(library, "cublasLtDestroy", f.destroy) &&
-      find(library, "cublasLtMatmulDescCreate", f.create_product) &&
-      find(library, "cublasLtMatmulDescDestroy", f.destroy_product) &&
-      find(library, "cublasLtMatmulDescSetAttribute", f.set_product) &&
-      find(library, "cublasLtMatrixLayoutCreate", f.create_layout) &&
-      find(library, "cublasLtMatrixLayoutDestroy", f.destroy_layout) &&
-      find(library, "cublasLtMatmulPreferenceCreate", f.create_preference) &&
-      find(library, "cublasLtMatmulPreferenceDestroy", f.destroy_preference) &&
-      find(library, "cublasLtMatmulPreferenceSetAttribute", f.set_preference) &&
-      find(library, "cublasLtMatmulAlgoGetHeuristic", f.algorithms) &&
-      find(library, "cublasLtMatmul", f.multiply)) {
+  if (find_function(library, "cublasLtCreate", f.create) &&
+      find_function(library, "cublasLtDestroy", f.destroy) &&
+      find_function(library, "cublasLtMatmulDescCreate", f.create_product) &&
+      find_function(library, "cublasLtMatmulDescDestroy", f.destroy_product) &&
+      find_function(library, "cublasLtMatmulDescSetAttribute", f.set_product) &&
+      find_function(library, "cublasLtMatrixLayoutCreate", f.create_layout) &&
+      find_function(library, "cublasLtMatrixLayoutDestroy", f.destroy_layout) &&
+      find_function(library, "cublasLtMatmulPreferenceCreate", f.create_preference) &&
+      find_function(library, "cublasLtMatmulPreferenceDestroy", f.destroy_preference) &&
+      find_function(library, "cublasLtMatmulPreferenceSetAttribute", f.set_preference) &&
+      find_function(library, "cublasLtMatmulAlgoGetHeuristic", f.algorithms) &&
+      find_function(library, "cublasLtMatmul", f.multiply)) {
     return f;
   }
   return unsupported("cuda: cuBLASLt lacks a function; install version 12 or 13");

@@ -1,7 +1,5 @@
 #include "runtime/cuda/cudnn/cudnn_library.h"
 
-#include <dlfcn.h>
-
 #include <array>
 #include <string>
 
@@ -10,27 +8,24 @@
 namespace abq::runtime::cuda {
 namespace {
 
-template <class Function>
-bool find(void* library, const char* name, Function& function) {
-  function = reinterpret_cast<Function>(::dlsym(library, name));
-  return function != nullptr;
-}
+using compute::cuda::find_function;
 
 Result<CudnnFunctions> load() {
   ABQ_ASSIGN_OR_RETURN(void* library, compute::cuda::open_toolkit_library("cudnn"));
   CudnnFunctions f;
-  const bool complete = find(library, "cudnnGetVersion", f.version) &&
-                        find(library, "cudnnGetErrorString", f.error_name) &&
-                        find(library, "cudnnGetLastErrorString", f.last_error) &&
-                        find(library, "cudnnCreate", f.create) &&
-                        find(library, "cudnnDestroy", f.destroy) &&
-                        find(library, "cudnnSetStream", f.set_stream) &&
-                        find(library, "cudnnBackendCreateDescriptor", f.create_descriptor) &&
-                        find(library, "cudnnBackendDestroyDescriptor", f.destroy_descriptor) &&
-                        find(library, "cudnnBackendSetAttribute", f.set_attribute) &&
-                        find(library, "cudnnBackendGetAttribute", f.get_attribute) &&
-                        find(library, "cudnnBackendFinalize", f.finalize) &&
-                        find(library, "cudnnBackendExecute", f.execute);
+  const bool complete =
+      find_function(library, "cudnnGetVersion", f.version) &&
+      find_function(library, "cudnnGetErrorString", f.error_name) &&
+      find_function(library, "cudnnGetLastErrorString", f.last_error) &&
+      find_function(library, "cudnnCreate", f.create) &&
+      find_function(library, "cudnnDestroy", f.destroy) &&
+      find_function(library, "cudnnSetStream", f.set_stream) &&
+      find_function(library, "cudnnBackendCreateDescriptor", f.create_descriptor) &&
+      find_function(library, "cudnnBackendDestroyDescriptor", f.destroy_descriptor) &&
+      find_function(library, "cudnnBackendSetAttribute", f.set_attribute) &&
+      find_function(library, "cudnnBackendGetAttribute", f.get_attribute) &&
+      find_function(library, "cudnnBackendFinalize", f.finalize) &&
+      find_function(library, "cudnnBackendExecute", f.execute);
   if (!complete) return unsupported("cuda: cuDNN lacks a function; install version 9.10 or newer");
   if (const size_t version = f.version(); version < kOldestCudnn) {
     return unsupported("cuda: cuDNN {} is too old; install version 9.10 or newer",

@@ -1,7 +1,9 @@
-// The order in which learned passes take the calibration windows.
+// How learned passes go over the calibration windows: their order, and the rates on the way.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+#include <numbers>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -18,6 +20,11 @@ inline std::vector<int64_t> shuffled_windows(int64_t count, uint64_t seed, int64
   for (size_t i = order.size(); i > 1; --i)
     std::swap(order[i - 1], order[random.below(i)]);
   return order;
+}
+
+// From 1 to 0 along half a cosine, as `done` goes from 0 to 1.
+inline double cosine_decay(double done) {
+  return 0.5 * (1 + std::cos(std::numbers::pi * done));
 }
 
 }  // namespace abq::passes
