@@ -1,8 +1,10 @@
 #include "ir/types.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "support/checksum.h"
+#include "support/float16.h"
 
 namespace abq::ir {
 
@@ -182,6 +184,15 @@ Tensor make_tensor(ElementType element, int code_bits, std::vector<int64_t> shap
 Tensor make_f32_tensor(std::vector<int64_t> shape, const std::vector<float>& values) {
   Tensor tensor =
       make_tensor(ElementType::kF32, 0, std::move(shape), TensorData::from_vector(values));
+  ABQ_CHECK(element_count(tensor.type) == static_cast<int64_t>(values.size()));
+  return tensor;
+}
+
+Tensor make_f16_tensor(std::vector<int64_t> shape, const std::vector<float>& values) {
+  std::vector<uint16_t> halves(values.size());
+  std::transform(values.begin(), values.end(), halves.begin(), float_to_f16);
+  Tensor tensor =
+      make_tensor(ElementType::kF16, 0, std::move(shape), TensorData::from_vector(halves));
   ABQ_CHECK(element_count(tensor.type) == static_cast<int64_t>(values.size()));
   return tensor;
 }

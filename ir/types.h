@@ -104,5 +104,7 @@ Result<std::vector<float>> to_float(const Tensor& tensor);
 // A tensor of any dense or packed type; `data` may be absent.
 Tensor make_tensor(ElementType element, int code_bits, std::vector<int64_t> shape, TensorData data);
 Tensor make_f32_tensor(std::vector<int64_t> shape, const std::vector<float>& values);
+// Rounded half to even; magnitudes from 65520 on become infinite.
+Tensor make_f16_tensor(std::vector<int64_t> shape, const std::vector<float>& values);
 
 }  // namespace abq::ir

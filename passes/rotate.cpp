@@ -8,9 +8,13 @@
 //   ==>  attention(hadamard(q), hadamard(k), v) linear(silu_mul(gate, up), w)        ==>
 //   linear(hadamard(silu_mul(gate, up)), w H^T)
 //
-// docs/rotation.md has the formulas and the choices. Weights become f32; tied embeddings become two
-// tensors. Queries and keys are transformed only where attention quantizes one of them.
+// docs/rotation.md has the formulas and the choices. Weights become f32, embedding and head f16
+// where they had 16 bits before; tied embeddings become two tensors. Queries and keys are
+// transformed only where attention quantizes one of them.
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "compute/hadamard.h"
@@ -23,6 +27,8 @@
 
 namespace abq::passes {
 namespace {
+
+constexpr float kLargestHalf = 65504.0f;
 
 const ir::Node& node_at(const ir::Region& region, int index) {
   return region.nodes[static_cast<size_t>(index)];
@@ -185,7 +191,12 @@ struct Rotate : BlockPass {
   }
   bool has_ends() const override { return true; }
   Status run_end(ir::Module& module, ir::Region& end, PassContext& context) override {
-    return rotate(module, end, context);
+    const std::vector<ir::ValueId> halves = half_tables(module, end);
+    ABQ_RETURN_IF_ERROR(rotate(module, end, context));
+    if (!settings_.half_tables) return {};
+    for (const ir::ValueId table : halves)
+      ABQ_RETURN_IF_ERROR(store_as_half(module, end, table, context));
+    return {};
   }
 
  private:
@@ -216,14 +227,42 @@ struct Rotate : BlockPass {
     return {};
   }
 
+  // The embedding's and the head's weights that have 16 bits an element.
+  static std::vector<ir::ValueId> half_tables(const ir::Module& module, const ir::Region& end) {
+    std::vector<ir::ValueId> tables;
+    for (const ir::Node& node : end.nodes) {
+      if (node.op != ir::Op::kEmbedding && node.op != ir::Op::kLinear) continue;
+      const ir::ElementType element = module.weight_tensor(end, node.operands[1]).type.element;
+      if (element == ir::ElementType::kF16 || element == ir::ElementType::kBF16)
+        tables.push_back(node.operands[1]);
+    }
+    return tables;
+  }
+
+  static Status store_as_half(ir::Module& module, ir::Region& end, ir::ValueId table,
+                              PassContext& context) {
+    const ir::Type type = module.weight_tensor(end, table).type;
+    if (type.element != ir::ElementType::kF32) return {};  // nothing turned it
+    ABQ_ASSIGN_OR_RETURN(const std::vector<float> values, load_finite_weight(module, end, table));
+    const bool fits = std::all_of(values.begin(), values.end(),
+                                  [](float v) { return std::abs(v) <= kLargestHalf; });
+    if (fits) {
+      module.replace_weight(end, table, ir::make_f16_tensor(type.shape, values));
+    } else {
+      context.report.notes.push_back(
+          fmt::format("rotation: {} has values beyond float16 and is stored as float32",
+                      module.weight_name(end, table)));
+    }
+    return {};
+  }
+
   void note_untied(ir::Module& module, PassContext& context) const {
     const auto tied = module.attributes.find("tie_embeddings");
     if (rotation_->is_identity() || tied == module.attributes.end()) return;
     const auto* value = std::get_if<int64_t>(&tied->second);
     if (value == nullptr || *value == 0) return;
     tied->second = int64_t{0};
-    context.report.notes.push_back(
-        "rotation: embedding and head were one tensor, and are two of float32");
+    context.report.notes.push_back("rotation: embedding and head were one tensor, and are two now");
   }
 
   quant::RotationSettings settings_;

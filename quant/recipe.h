@@ -82,6 +82,7 @@ struct RotationSettings {
   bool value_output = true;  // per head, between v and o; folded into both
   bool query_key = true;     // per head, after RoPE; online, where attention is quantized
   bool down = true;          // before down projections; online
+  bool half_tables = true;   // embedding and head that change stored as float16, else float32
 };
 
 // The pass `distill` of method "best" (docs/learned_rounding.md): step sizes and norm weights of

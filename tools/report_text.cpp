@@ -99,7 +99,8 @@ Json recipe_json(const proto::Recipe& recipe) {
     json["rotation"] = {{"residual", recipe.rotation().residual()},
                         {"value_output", recipe.rotation().value_output()},
                         {"query_key", recipe.rotation().query_key()},
-                        {"down", recipe.rotation().down()}};
+                        {"down", recipe.rotation().down()},
+                        {"half_tables", recipe.rotation().half_tables()}};
   }
   if (recipe.has_correction()) {
     json["correction"] = Json::parse(backend::correction_to_json(recipe.correction()));

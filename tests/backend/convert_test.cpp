@@ -55,8 +55,11 @@ TEST_CASE("a recipe's rotation survives its stored form and says what it leaves 
   for (const auto residual :
        {quant::ResidualRotation::kHadamard, quant::ResidualRotation::kOrthogonal,
         quant::ResidualRotation::kNone}) {
-    recipe.rotation = quant::RotationSettings{
-        .residual = residual, .value_output = false, .query_key = true, .down = false};
+    recipe.rotation = quant::RotationSettings{.residual = residual,
+                                              .value_output = false,
+                                              .query_key = true,
+                                              .down = false,
+                                              .half_tables = false};
     const auto back = backend::recipe_from_json(backend::recipe_to_json(recipe), "r.json");
     REQUIRE_MESSAGE(back.ok(), back.status().to_string());
     REQUIRE(back->rotation);
@@ -64,6 +67,7 @@ TEST_CASE("a recipe's rotation survives its stored form and says what it leaves 
     CHECK_FALSE(back->rotation->value_output);
     CHECK(back->rotation->query_key);
     CHECK_FALSE(back->rotation->down);
+    CHECK_FALSE(back->rotation->half_tables);
   }
   const auto defaults =
       backend::recipe_from_json(R"({"scheme": "w4a4", "rotation": {}})", "r.json");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "support/float16.h"
 #include "test_model.h"
 
 namespace abq::passes::testing {
@@ -62,7 +63,8 @@ TEST_CASE("rotate leaves the float function as it was, whatever is turned") {
       Rotated model({.residual = residual,
                      .value_output = (parts & 1) != 0,
                      .query_key = (parts & 2) != 0,
-                     .down = (parts & 4) != 0});
+                     .down = (parts & 4) != 0,
+                     .half_tables = false});
       CHECK(model.float_difference() < kTolerance);
       const int online = ((parts & 2) != 0 ? 2 : 0) + ((parts & 4) != 0 ? 1 : 0);
       CHECK(count(model.after, ir::Op::kHadamard) == kLayers * online);
@@ -74,7 +76,7 @@ TEST_CASE("rotate leaves the float function as it was, whatever is turned") {
 }
 
 TEST_CASE("rotate changes every weight of readers and writers, and leaves ones in the norms") {
-  const Rotated model;
+  const Rotated model({.half_tables = false});
   for (const char* name :
        {"model.embed_tokens.weight", "model.layers.0.q_proj.weight", "model.layers.0.k_proj.weight",
         "model.layers.0.v_proj.weight", "model.layers.0.o_proj.weight",
@@ -88,6 +90,51 @@ TEST_CASE("rotate changes every weight of readers and writers, and leaves ones i
   for (const char* name : {"model.layers.0.input_layernorm.weight", "model.norm.weight"}) {
     const std::vector<float> norm = *ir::to_float(model.after.tensors.at(name));
     CHECK(std::all_of(norm.begin(), norm.end(), [](float v) { return v == 1.0f; }));
+  }
+}
+
+TEST_CASE("embedding and head of 16 bits become float16, which costs its rounding alone") {
+  Rotated model;
+  for (const char* name : {"model.embed_tokens.weight", "lm_head.weight"}) {
+    CAPTURE(name);
+    CHECK(model.after.tensors.at(name).type.element == ir::ElementType::kF16);
+  }
+  CHECK(model.after.tensors.at("model.layers.0.q_proj.weight").type.element ==
+        ir::ElementType::kF32);
+  CHECK(model.context.report.notes.empty());
+  // Half a unit of 11 bits in each of two tables, by which a logit moves at most a few times.
+  const double difference = model.float_difference();
+  CHECK(difference < 4 * 0x1p-11);
+  CHECK(difference > kTolerance);
+}
+
+TEST_CASE("float32 tables, and tables beyond float16, stay float32") {
+  for (const float factor : {1.0f, 1e8f}) {
+    CAPTURE(factor);
+    ir::Module module = make_test_model();
+    ir::Tensor& head = module.tensors.at("lm_head.weight");
+    std::vector<float> values = *ir::to_float(head);
+    for (float& value : values)
+      value *= factor;
+    if (factor == 1.0f) {
+      head = ir::make_f32_tensor(head.type.shape, values);
+      for (ir::Node& node : region_named(module, "head").nodes)
+        if (node.op == ir::Op::kWeight && node.string_attribute("tensor") == "lm_head.weight")
+          region_named(module, "head").values[static_cast<size_t>(node.result)].type.element =
+              ir::ElementType::kF32;
+    } else {
+      std::vector<uint16_t> halves(values.size());
+      std::transform(values.begin(), values.end(), halves.begin(), float_to_bf16);
+      head.data = ir::TensorData::from_vector(halves);
+    }
+    PassContext context = context_for("w4a8");
+    REQUIRE(run_passes({"assign-schemes", "rotate"}, module, context).ok());
+    CHECK(module.tensors.at("lm_head.weight").type.element == ir::ElementType::kF32);
+    CHECK(module.tensors.at("model.embed_tokens.weight").type.element == ir::ElementType::kF16);
+    REQUIRE(context.report.notes.size() == (factor == 1.0f ? 0 : 1));
+    if (factor != 1.0f)
+      CHECK(context.report.notes[0] ==
+            "rotation: lm_head.weight has values beyond float16 and is stored as float32");
   }
 }
 
@@ -136,6 +183,7 @@ TEST_CASE("tied embeddings become two tensors, and the report says so") {
   const std::vector<int32_t> tokens = make_windows(1, 24, 99)[0];
   const ir::Matrix before = *ir::Interpreter().logits(module, tokens);
   PassContext context = context_for("w4a8");
+  context.recipe.rotation = quant::RotationSettings{.half_tables = false};
   REQUIRE(run_passes({"assign-schemes", "rotate"}, module, context).ok());
   CHECK(relative_difference(*ir::Interpreter().logits(module, tokens), before) < kTolerance);
   CHECK(module.int_attribute("tie_embeddings") == 0);
