@@ -24,7 +24,8 @@ Status compile_and_print(const CompileOptions& options) {
 void add_recipe_options(CLI::App& command, CompileOptions& options) {
   command.add_option("--scheme", options.scheme, "bit widths, e.g. w2ba8-g128-kv8");
   command.add_option("--method", options.method,
-                     "rtn, smooth, gptq, abq or best (default: best with --calib, else rtn)");
+                     "rtn, smooth, gptq, abq or best (default: with --calib best, or gptq and "
+                     "--rotate where all widths are 6 bits or more; else rtn)");
   command.add_option("--calib", options.calibration_file, "calibration text (rtn needs none)");
   command.add_option("--calib-windows", options.calibration_windows, "windows of it to use (128)")
       ->check(CLI::PositiveNumber);

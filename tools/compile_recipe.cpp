@@ -93,14 +93,39 @@ Status check_file(const std::string& file, const quant::Recipe& recipe) {
                           recipe.method);
 }
 
-// What docs/learned_rounding.md shows to be best: everything there is where there is text to learn
-// from and something to round.
+// From this width on learning gains nothing over GPTQ on a rotated model, for some thirty times its
+// cost (docs/benchmarks.md).
+constexpr int kFineBits = 6;
+
+bool is_fine(const quant::Scheme& scheme) {
+  return std::min({scheme.weights.bits, scheme.activation_bits, scheme.kv_bits,
+                   scheme.query_bits}) >= kFineBits;
+}
+
+// Whether a flag or the recipe file says how to learn.
+bool says_how_to_learn(const quant::Recipe& recipe, const CompileOptions& options) {
+  // The stored form has what the method uses.
+  quant::Recipe learned = recipe;
+  learned.method = "best";
+  quant::Recipe plain = learned;
+  plain.correction = {};
+  plain.distillation = {};
+  return !given_learning_flags(options.correction).empty() ||
+         !given_abq_flags(options.correction).empty() || !options.work_dir.empty() ||
+         backend::recipe_to_json(plain) != backend::recipe_to_json(learned);
+}
+
+// What docs/benchmarks.md shows to be best, where there is text to learn from and something to
+// round.
 std::string default_method(const quant::Recipe& recipe, const CompileOptions& options) {
-  const bool rounds = recipe.scheme.weights.quantized() ||
-                      std::ranges::any_of(recipe.overrides, [](const quant::LayerOverride& layer) {
-                        return layer.scheme.weights.quantized();
-                      });
-  return rounds && !options.calibration_file.empty() ? "best" : "rtn";
+  std::vector<quant::Scheme> schemes = {recipe.scheme};
+  for (const quant::LayerOverride& layer : recipe.overrides)
+    schemes.push_back(layer.scheme);
+  const bool rounds = std::ranges::any_of(
+      schemes, [](const quant::Scheme& scheme) { return scheme.weights.quantized(); });
+  if (!rounds || options.calibration_file.empty()) return "rtn";
+  const bool fine = std::ranges::all_of(schemes, is_fine) && !options.target.given();
+  return fine && !says_how_to_learn(recipe, options) ? "gptq" : "best";
 }
 
 Status check_target(const CompileOptions& options) {
@@ -131,8 +156,9 @@ Result<quant::Recipe> make_recipe(const CompileOptions& options) {
   if (!options.scheme.empty()) {
     ABQ_ASSIGN_OR_RETURN(recipe.scheme, quant::parse_scheme(options.scheme));
   }
-  if (recipe.method.empty() || options.recipe_file.empty())
-    recipe.method = default_method(recipe, options);
+  const bool by_default =
+      options.method.empty() && (recipe.method.empty() || options.recipe_file.empty());
+  if (by_default) recipe.method = default_method(recipe, options);
   if (!options.method.empty()) {
     recipe.method = options.method;
   } else if (!options.recipe_file.empty()) {
@@ -148,7 +174,8 @@ Result<quant::Recipe> make_recipe(const CompileOptions& options) {
                          backend::parse_residual_rotation(options.rotation));
   }
   // Its rotation is a part of it: only a recipe that asks for none of it goes without.
-  if (recipe.method == "best" && !recipe.rotation) recipe.rotation.emplace();
+  const bool rotates = recipe.method == "best" || (by_default && recipe.method == "gptq");
+  if (rotates && !recipe.rotation) recipe.rotation.emplace();
   // Their grids always come from a search; the artifact's recipe says so.
   if (recipe.method == "gptq" || recipe.method == "best") recipe.clip_search = true;
 

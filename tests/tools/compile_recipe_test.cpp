@@ -112,6 +112,46 @@ TEST_CASE("without a method: best where there is text and something to round, el
   CHECK(tools::make_recipe(options)->rotation->residual == quant::ResidualRotation::kNone);
 }
 
+TEST_CASE("without a method, widths of 6 bits and more take gptq on a rotated model") {
+  const ScratchFolder folder;
+  tools::CompileOptions options;
+  options.calibration_file = "text.txt";
+  for (const char* scheme : {"w6a6-kv6-q6", "w8a8", "w8a16"}) {
+    CAPTURE(scheme);
+    options.scheme = scheme;
+    const auto recipe = tools::make_recipe(options);
+    REQUIRE_MESSAGE(recipe.ok(), recipe.status().to_string());
+    CHECK(recipe->method == "gptq");
+    CHECK(recipe->rotation);
+  }
+  for (const char* scheme : {"w5a8", "w8a5", "w8a8-kv4", "w8a8-kv8-q4"}) {
+    CAPTURE(scheme);
+    options.scheme = scheme;
+    CHECK(tools::make_recipe(options)->method == "best");
+  }
+  options.scheme = "w8a8";
+  options.correction.epochs = 3;
+  CHECK(tools::make_recipe(options)->method == "best");
+  options.correction.epochs = 0;
+  options.target.bits = 7;
+  CHECK(tools::make_recipe(options)->method == "best");
+  options.target.bits = 0;
+  options.method = "gptq";
+  CHECK_FALSE(tools::make_recipe(options)->rotation);
+  options.method.clear();
+  options.scheme.clear();
+  options.recipe_file =
+      folder.write("mixed.json",
+                   R"({"scheme": "w8a8", "overrides": [{"pattern": "*.down", "scheme": "w4a8"}]})");
+  CHECK(tools::make_recipe(options)->method == "best");
+  options.recipe_file = folder.write("fine.json", R"({"scheme": "w8a8", "seed": 3})");
+  CHECK(tools::make_recipe(options)->method == "gptq");
+  CHECK(tools::make_recipe(options)->rotation);
+  options.recipe_file =
+      folder.write("learn.json", R"({"scheme": "w8a8", "distillation": {"epochs": 1}})");
+  CHECK(tools::make_recipe(options)->method == "best");
+}
+
 TEST_CASE("best takes the learning flags, but not those for what abq alone learns") {
   tools::CompileOptions options;
   options.scheme = "w4a8";
