@@ -21,7 +21,8 @@ bool contains(const std::vector<std::string>& names, std::string_view name) {
 
 // The list with what its passes need in front of it.
 std::vector<std::string> with_scheme_passes(std::vector<std::string> names) {
-  const bool need_levels = contains(names, "quantize") || contains(names, "correct-distribution");
+  const bool need_levels = contains(names, "quantize") || contains(names, "correct-distribution") ||
+                           contains(names, "gptq");
   if (need_levels && !contains(names, "balance-bits"))
     names.insert(std::find_if(names.begin(), names.end(),
                               [](const std::string& name) { return name != "assign-schemes"; }),

@@ -205,6 +205,7 @@ class PassManager {
                   PassContext& context);
   // `region` is null for a graph or model pass.
   Status run_pass(Entry& entry, ir::Module& module, ir::Region* region, PassContext& context);
+  std::string command_line(const Entry& failed, const PassContext& context) const;
   Status failure(const Entry& entry, const ir::Region* region, const Status& cause,
                  const PassContext& context, const ir::Module* last_good) const;
 

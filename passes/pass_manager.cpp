@@ -45,11 +45,6 @@ Status run_on(Pass& pass, ir::Module& module, ir::Region* region, PassContext& c
                                                 : block_pass.run_end(module, *region, context);
 }
 
-std::string command_line(const std::string& pass, const PassContext& context) {
-  return fmt::format("abq opt --passes={} --scheme {}", pass,
-                     quant::to_string(context.recipe.scheme));
-}
-
 }  // namespace
 
 Status PassManager::add(std::string_view pass_name) {
@@ -192,6 +187,16 @@ Status PassManager::run_pass(Entry& entry, ir::Module& module, ir::Region* regio
   return {};
 }
 
+// A model pass runs between rounds of block passes alone: its command has all of them.
+std::string PassManager::command_line(const Entry& failed, const PassContext& context) const {
+  std::vector<std::string_view> names;
+  for (const Entry& entry : entries_)
+    if (&entry == &failed || (is_model_pass(*failed.pass) && !is_graph_pass(*entry.pass)))
+      names.push_back(entry.name);
+  return fmt::format("abq opt --passes={} --scheme {}", fmt::join(names, ","),
+                     quant::to_string(context.recipe.scheme));
+}
+
 Status PassManager::failure(const Entry& entry, const ir::Region* region, const Status& cause,
                             const PassContext& context, const ir::Module* last_good) const {
   const std::string subject = region != nullptr
@@ -202,7 +207,7 @@ Status PassManager::failure(const Entry& entry, const ir::Region* region, const 
       fmt::format("{}/{}{}{}.air", options_.reproducer_dir, entry.name,
                   region != nullptr ? "." : "", region != nullptr ? region->name : "");
   std::ofstream file(path);
-  file << "; " << command_line(entry.name, context) << "\n" << ir::print(*last_good);
+  file << "; " << command_line(entry, context) << "\n" << ir::print(*last_good);
   file.close();
   const std::string message =
       file ? fmt::format("{}\nthe IR before this pass is in {}", cause.message(), path)

@@ -44,7 +44,8 @@ struct FailingPass : BlockPass {
   }
 };
 
-struct BreakingPass : GraphPass {
+template <class Shape>
+struct BreakingPass : Shape {
   Status run(ir::Module& module, PassContext&) override {
     module.regions[1].nodes.pop_back();  // the region's result has no producer now
     return {};
@@ -203,6 +204,23 @@ TEST_CASE("a failing pass is named with its block, and the last good IR is writt
         region_named(make_test_model(), "layers.1").nodes.size());
 }
 
+TEST_CASE("the reproducer of a model pass names the rounds of passes around it") {
+  const TemporaryFolder folder;
+  ir::Module module = make_test_model();
+  PassContext context = context_for("w4a8");
+  PassManager::Options options;
+  options.reproducer_dir = folder.path.string();
+  PassManager manager(options);
+  Log log;
+  manager.add("before", std::make_unique<LoggingBlockPass>("before", log));
+  manager.add("break", std::make_unique<BreakingPass<ModelPass>>());
+  manager.add("behind", std::make_unique<LoggingBlockPass>("behind", log));
+  REQUIRE(!manager.run(module, context).ok());
+  const Result<std::string> text = read_text_file((folder.path / "break.air").string());
+  REQUIRE(text.ok());
+  CHECK(text->starts_with("; abq opt --passes=before,break,behind --scheme w4a8\n"));
+}
+
 TEST_CASE("without a reproducer folder a failure is just named") {
   ir::Module module = make_test_model();
   PassContext context;
@@ -228,7 +246,7 @@ TEST_CASE("a pass that breaks the IR is caught when it has run, as a bug of ours
   ir::Module module = make_test_model();
   PassContext context;
   PassManager manager({});
-  manager.add("break", std::make_unique<BreakingPass>());
+  manager.add("break", std::make_unique<BreakingPass<GraphPass>>());
   const Status status = manager.run(module, context);
   CHECK(status.code() == StatusCode::kInternal);
   CHECK(status.message().starts_with("pass break: broke the IR: "));
