@@ -258,6 +258,29 @@ Result<Attempt> compile_once(const CompileOptions& options, const CompileInputs&
   return made;
 }
 
+// Attempts choose other widths, so that each has a work folder of its own: the first the one that
+// the user knows, the others folders in it.
+CompileOptions of_attempt(CompileOptions options, int attempt) {
+  if (attempt > 1)
+    options.work_dir = fmt::format("{}/attempt-{}", work_folder_path(options), attempt);
+  return options;
+}
+
+// They stay until the last attempt has ended: a compilation that was stopped takes up all of them.
+class AttemptFolders {
+ public:
+  void add(std::unique_ptr<WorkFolder> folder) {
+    if (folder != nullptr) folders_.push_back(std::move(folder));
+  }
+  void remove() {
+    for (; !folders_.empty(); folders_.pop_back())
+      folders_.back()->remove();
+  }
+
+ private:
+  std::vector<std::unique_ptr<WorkFolder>> folders_;
+};
+
 }  // namespace
 
 std::string work_folder_path(const CompileOptions& options) {
@@ -276,19 +299,19 @@ Result<CompileResult> compile(const CompileOptions& options) {
                                                 std::ssize(inputs.tokenizer.bytes)));
   }
   constexpr int kAttempts = 3;
+  AttemptFolders folders;
   for (int attempt = 1; attempt <= kAttempts; ++attempt) {
-    ABQ_ASSIGN_OR_RETURN(Attempt made,
-                         compile_once(options, inputs, allocation ? &*allocation : nullptr));
+    ABQ_ASSIGN_OR_RETURN(Attempt made, compile_once(of_attempt(options, attempt), inputs,
+                                                    allocation ? &*allocation : nullptr));
+    folders.add(std::move(made.folder));
     const int64_t file_size = made.writer->size();
-    if (allocation && !allocation->accept(made.plan.report(), file_size)) {
-      if (made.folder != nullptr) made.folder->remove();
-      continue;
-    }
+    if (allocation && !allocation->accept(made.plan.report(), file_size)) continue;
     ABQ_RETURN_IF_ERROR(made.writer->commit());
+    folders.remove();
     if (allocation) allocation->remove_work();
-    if (made.folder != nullptr) made.folder->remove();
     return CompileResult{std::move(made.plan), file_size};
   }
+  folders.remove();
   return invalid_argument("{}: missed by {} choices of widths, each stricter than the last",
                           options.target.kl > 0 ? "--max-kl" : "--target-size", kAttempts);
 }
