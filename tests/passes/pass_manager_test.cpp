@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <unistd.h>
+
 #include <filesystem>
 
 #include "ir/text.h"
@@ -55,7 +57,8 @@ struct BreakingPass : Shape {
 struct TemporaryFolder {
   TemporaryFolder() { std::filesystem::create_directories(path); }
   ~TemporaryFolder() { std::filesystem::remove_all(path); }
-  std::filesystem::path path = std::filesystem::temp_directory_path() / "abq_pass_manager_test";
+  std::filesystem::path path = std::filesystem::temp_directory_path() /
+                               ("abq_pass_manager_test_" + std::to_string(::getpid()));
 };
 
 }  // namespace
