@@ -48,13 +48,18 @@ Result<std::shared_ptr<const Engine>> CpuEngine::create(std::shared_ptr<const Lo
 
 Status CpuEngine::resolve_kernels() {
   std::string missing;
-  for (const proto::Step& step : plan_->plan().steps()) {
-    const StepFactory factory = find_cpu_step(step.operation_case());
-    if (factory == nullptr) {
-      missing += fmt::format("\n  {}: operation {} has no CPU kernel", step.name(),
-                             static_cast<int>(step.operation_case()));
+  factories_.assign(static_cast<size_t>(num_steps()), nullptr);
+  for (int i = 0, next = 0; i < num_steps(); ++i) {
+    const proto::Step& step = plan_->plan().steps(i);
+    if (i == next) {
+      const CpuStep found = find_cpu_step(plan_->plan(), i);
+      if (found.factory == nullptr) {
+        missing += fmt::format("\n  {}: operation {} has no CPU kernel", step.name(),
+                               static_cast<int>(step.operation_case()));
+      }
+      factories_[static_cast<size_t>(i)] = found.factory;
+      next = i + found.count;
     }
-    factories_.push_back(factory);
     if (const Status kernel = check_kernel(plan_->plan(), step); !kernel.ok())
       missing += fmt::format("\n  {}: {}", step.name(), kernel.message());
   }
@@ -65,9 +70,10 @@ Status CpuEngine::resolve_kernels() {
 Status CpuEngine::prepare_steps() {
   for (int i = 0; i < num_steps(); ++i) {
     const proto::Step& step = plan_->plan().steps(i);
-    ABQ_ASSIGN_OR_RETURN(std::unique_ptr<PreparedStep> prepared,
-                         factories_[static_cast<size_t>(i)](*plan_, step));
-    steps_.push_back(std::move(prepared));
+    steps_.emplace_back();
+    const StepFactory factory = factories_[static_cast<size_t>(i)];
+    if (factory == nullptr) continue;
+    ABQ_ASSIGN_OR_RETURN(steps_.back(), factory(*plan_, step));
     drop_weight_pages(step);
   }
   return {};
@@ -102,6 +108,7 @@ void CpuEngine::find_carried_buffers() {
 }
 
 Status CpuEngine::run_step(int step, StepContext& context) const {
+  if (factories_[static_cast<size_t>(step)] == nullptr) return {};  // done already
   if (!stream_weights_) {
     steps_[static_cast<size_t>(step)]->run(context);
     return {};
@@ -134,12 +141,14 @@ Status CpuEngine::decode(std::span<Session* const> sessions, std::span<const int
 int64_t CpuEngine::weight_bytes() const {
   int64_t total = 0;
   for (const auto& step : steps_)
-    total += step->weight_bytes();
+    total += step != nullptr ? step->weight_bytes() : 0;
   return total;
 }
 
 std::string CpuEngine::kernel_name(int step, int64_t m) const {
   if (stream_weights_) return "streamed";
+  while (factories_[static_cast<size_t>(step)] == nullptr)
+    --step;
   return steps_[static_cast<size_t>(step)]->kernel_name(m);
 }
 

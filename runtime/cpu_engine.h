@@ -40,8 +40,9 @@ class CpuEngine : public Engine, public std::enable_shared_from_this<CpuEngine> 
   std::shared_ptr<const LoadedPlan> plan_;
   std::string device_name_;
   bool stream_weights_;
+  // Of each step of the plan; null for one that the step ahead of it does too.
   std::vector<StepFactory> factories_;
-  std::vector<std::unique_ptr<PreparedStep>> steps_;  // empty pointers while streaming
+  std::vector<std::unique_ptr<PreparedStep>> steps_;  // as factories_; none while streaming
   int last_attention_step_ = -1;
   std::vector<uint32_t> carried_buffers_;
 };

@@ -62,7 +62,14 @@ class PreparedStep {
 using StepFactory = Result<std::unique_ptr<PreparedStep>> (*)(const LoadedPlan& plan,
                                                               const proto::Step& step);
 
-// The CPU's row of the registry: one factory per operation of plan.proto.
-StepFactory find_cpu_step(proto::Step::OperationCase operation);
+// What the CPU runs from one step of a plan on. factory: null where it has no kernel.
+struct CpuStep {
+  StepFactory factory = nullptr;
+  int count = 1;  // steps of the plan that it does, in their order
+};
+
+// By the registry: one factory per operation of plan.proto, and one for each pair of neighbours
+// that run as one where the second alone reads what the first writes.
+CpuStep find_cpu_step(const proto::Plan& plan, int first);
 
 }  // namespace abq::runtime

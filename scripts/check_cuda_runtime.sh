@@ -58,7 +58,7 @@ phase_ptx() {
 # wait for their bytes at a barrier in shared memory.
 race_tests() {
   case $1 in
-    tokens) echo 'tokens: rms_norm_quantize of NaN*,tokens: embed*,tokens: hadamard behind*' ;;
+    tokens) echo 'tokens: rms_norm_quantize of NaN*,tokens: embed*,tokens: hadamard behind*,tokens: hadamard_quantize behind*' ;;
     linear) echo 'stacked parts*' ;;
     half) echo 'cuda.half adds a residual*' ;;
     attention) echo 'windows agree with the reference' ;;
@@ -84,7 +84,7 @@ phase_kernels() {
 }
 
 phase_models() {
-  "$abq" bench --model-shape llama-7b --schemes w2a8-kv8,w2ba8-kv8,w4a8-kv8,w4a4-kv4
+  "$abq" bench --model-shape llama-7b --schemes w2a8-kv8,w2ba8-kv8,w4a8-kv8,w4a4-kv4,w4a4-kv4+rotate
 }
 
 phase_rows() {

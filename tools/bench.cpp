@@ -155,7 +155,7 @@ void add_bench_command(CLI::App& app, int& exit_code) {
       "  abq bench --kernels --device cuda --tokens 1,8,2048\n"
       "  abq bench --attention\n"
       "  abq bench llama.abq --tune -o llama-h200.abq\n"
-      "  abq bench --model-shape llama-7b --schemes w2a8-kv8,w4a4-kv4");
+      "  abq bench --model-shape llama-7b --schemes w2a8-kv8,w4a4-kv4,w4a4-kv4+rotate");
   command->add_option("artifact", options->artifact, "model.abq");
   command->add_flag("--kernels", options->kernels, "linear layers alone, on random weights");
   command->add_flag("--attention", options->attention,

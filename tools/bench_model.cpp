@@ -8,6 +8,7 @@
 #include <functional>
 #include <optional>
 
+#include "compute/hadamard.h"
 #include "runtime/device_engine.h"
 #include "support/random.h"
 #include "tools/console.h"
@@ -48,7 +49,21 @@ Result<const ModelShape*> find_shape(std::string_view name) {
 struct Variant {
   std::string name;
   std::optional<quant::Scheme> scheme;  // none = float16 weights and products
+  bool rotated = false;                 // as compile --rotate leaves a model (docs/rotation.md)
 };
+
+// A scheme, or "SCHEME+rotate".
+Result<Variant> parse_variant(const std::string& text) {
+  constexpr std::string_view kRotate = "+rotate";
+  Variant variant;
+  variant.name = text;
+  variant.rotated = text.ends_with(kRotate);
+  const size_t length = text.size() - (variant.rotated ? kRotate.size() : 0);
+  ABQ_ASSIGN_OR_RETURN(variant.scheme, quant::parse_scheme(text.substr(0, length)));
+  if (!variant.scheme->weights.quantized())
+    return invalid_argument("{}: bench --model-shape measures quantized weights; use w1..w8", text);
+  return variant;
+}
 
 // A Llama model as steps, without weights.
 class LlamaProgram {
@@ -78,7 +93,6 @@ class LlamaProgram {
   static compute::FloatMatrix half_matrix(int64_t rows, int64_t cols) {
     return {compute::FloatType::kF16, nullptr, rows, cols};
   }
-
   uint32_t step(std::string name, std::vector<uint32_t> inputs, int64_t columns,
                 Program::Operation operation, int bits = 0) {
     const uint32_t output = static_cast<uint32_t>(program_.buffers.size());
@@ -106,8 +120,16 @@ class LlamaProgram {
     weights.layout = quant::PackedLayout::for_weights(weights.spec, n, k);
     return step(name, {x}, n, Program::BitLinear{weights, variant_.scheme->activation_bits});
   }
-  uint32_t rope(const std::string& name, uint32_t x) {
-    return step(name, {x}, columns(x), Program::Rope{frequencies_, kHeadDim});
+  // Queries or keys as attention reads them.
+  uint32_t turned(const std::string& name, uint32_t x) {
+    const uint32_t heads =
+        step(name + ".rope", {x}, columns(x), Program::Rope{frequencies_, kHeadDim});
+    const bool quantized =
+        variant_.scheme && (variant_.scheme->kv_bits < 16 || variant_.scheme->query_bits < 16);
+    return variant_.rotated && quantized ? transformed(name, heads, kHeadDim) : heads;
+  }
+  uint32_t transformed(const std::string& name, uint32_t x, int64_t size) {
+    return step(name + ".hadamard", {x}, columns(x), Program::Hadamard{size});
   }
 
   uint32_t block(uint32_t x, int layer) {
@@ -125,15 +147,16 @@ class LlamaProgram {
       attention.query_bits = variant_.scheme->query_bits;
     }
     const uint32_t heads =
-        step(name + ".attention", {rope(name + ".rope_q", q), rope(name + ".rope_k", k), v},
-             columns(q), attention);
+        step(name + ".attention", {turned(name + ".q", q), turned(name + ".k", k), v}, columns(q),
+             attention);
     const uint32_t o = linear(name + ".o", linear_input(name + ".o", heads), shape_.hidden);
     const uint32_t middle = step(name + ".add1", {x, o}, shape_.hidden, Program::Add{});
     const uint32_t mlp_input = linear_input(name + ".mlp", norm(name + ".norm2", middle));
     const uint32_t gate = linear(name + ".gate", mlp_input, shape_.intermediate);
     const uint32_t up = linear(name + ".up", mlp_input, shape_.intermediate);
-    const uint32_t gated =
-        step(name + ".silu_mul", {gate, up}, shape_.intermediate, Program::SiluMul{});
+    uint32_t gated = step(name + ".silu_mul", {gate, up}, shape_.intermediate, Program::SiluMul{});
+    if (variant_.rotated)
+      gated = transformed(name + ".down", gated, compute::largest_hadamard(shape_.intermediate));
     const uint32_t down =
         linear(name + ".down", linear_input(name + ".down", gated), shape_.hidden);
     return step(name + ".add2", {middle, down}, shape_.hidden, Program::Add{});
@@ -215,7 +238,7 @@ void print_row(const std::string& name, const Measured& row, const std::optional
   const auto faster = [&](const std::optional<Measured>& other) {
     return other ? fmt::format("{:.2f}x", other->token_seconds / row.token_seconds) : "";
   };
-  print_out("{:<18} {:>9.1f} {:>9.3f} {:>10.0f} {:>10} {:>9} {:>9} {:>9}\n", name,
+  print_out("{:<20} {:>9.1f} {:>9.3f} {:>10.0f} {:>10} {:>9} {:>9} {:>9}\n", name,
             static_cast<double>(options.batch) / row.token_seconds, row.token_seconds * 1e3,
             static_cast<double>(options.prompt_tokens) / row.prefill_seconds,
             human_bytes(row.memory_bytes), faster(fp16), faster(w8a8),
@@ -243,20 +266,17 @@ Status check_options(const ModelBenchOptions& options) {
 Status bench_model(const ModelBenchOptions& options) {
   ABQ_RETURN_IF_ERROR(check_options(options));
   ABQ_ASSIGN_OR_RETURN(const ModelShape* shape, find_shape(options.shape));
-  std::vector<Variant> variants = {{"fp16 (cuBLAS)", std::nullopt}};
+  std::vector<Variant> variants = {{"fp16 (cuBLAS)", std::nullopt, false}};
   const std::string w8a8 = "w8a8-kv8";
-  ABQ_ASSIGN_OR_RETURN(const quant::Scheme eight, quant::parse_scheme(w8a8));
-  variants.push_back({w8a8, eight});
+  ABQ_ASSIGN_OR_RETURN(const Variant eight, parse_variant(w8a8));
+  variants.push_back(eight);
   for (const std::string& text : options.schemes) {
-    ABQ_ASSIGN_OR_RETURN(const quant::Scheme scheme, quant::parse_scheme(text));
-    if (!scheme.weights.quantized())
-      return invalid_argument("{}: bench --model-shape measures quantized weights; use w1..w8",
-                              text);
-    if (text != w8a8) variants.push_back({text, scheme});
+    ABQ_ASSIGN_OR_RETURN(const Variant variant, parse_variant(text));
+    if (text != w8a8) variants.push_back(variant);
   }
   print_out("{}: {} prompt tokens + {} new ones, batch {}, median of {}\n", shape->name,
             options.prompt_tokens, options.new_tokens, options.batch, options.repeats);
-  print_out("{:<18} {:>9} {:>9} {:>10} {:>10} {:>9} {:>9} {:>9}\n", "weights", "tokens/s",
+  print_out("{:<20} {:>9} {:>9} {:>10} {:>10} {:>9} {:>9} {:>9}\n", "weights", "tokens/s",
             "ms/step", "prefill/s", "memory", "x fp16", "x w8a8", "memory x");
   std::optional<Measured> fp16_row;
   std::optional<Measured> w8a8_row;
@@ -265,7 +285,7 @@ Status bench_model(const ModelBenchOptions& options) {
     const bool baseline = !variant.scheme || variant.name == w8a8;
     if (!measured.ok() && baseline && measured.status().code() == StatusCode::kDevice) {
       // A baseline that does not fit the device is an answer too; the others stand without it.
-      print_out("{:<18} {}\n", variant.name, measured.status().message());
+      print_out("{:<20} {}\n", variant.name, measured.status().message());
       continue;
     }
     if (!measured.ok()) return measured.status().with_context(variant.name);

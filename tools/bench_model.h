@@ -12,7 +12,8 @@ namespace abq::tools {
 
 struct ModelBenchOptions {
   std::string shape;  // "llama-7b", "llama-13b", "llama-70b"
-  // Each is compared with fp16 and with W8A8.
+  // Each is compared with fp16 and with W8A8. "SCHEME+rotate" has the transforms of a rotated
+  // model.
   std::vector<std::string> schemes = {"w2a8-kv8", "w2ba8-kv8", "w4a8-kv8", "w4a4-kv4"};
   int64_t prompt_tokens = 128;
   int64_t new_tokens = 256;

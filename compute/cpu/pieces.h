@@ -22,10 +22,15 @@ inline int64_t divide_up(int64_t a, int64_t b) {
 // Scratch that the calling thread keeps between calls; the next call takes it back.
 float* thread_scratch(int64_t floats);
 
-// body(first, last) over pieces of [0, rows), each of about kElementsPerPiece elements.
+// body(first, last) over pieces of [0, rows), each of about kElementsPerPiece elements. A single
+// piece runs without a parallel region, whose start takes longer than a short row.
 template <class Body>
 void for_row_pieces(int64_t rows, int64_t cols, const Body& body) {
   const int64_t step = std::max<int64_t>(kElementsPerPiece / std::max<int64_t>(cols, 1), 1);
+  if (rows <= step) {
+    body(0, rows);
+    return;
+  }
   parallel_for(divide_up(rows, step),
                [&](int64_t i) { body(i * step, std::min((i + 1) * step, rows)); });
 }

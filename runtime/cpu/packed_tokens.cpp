@@ -32,7 +32,7 @@ void for_tokens(int64_t m, int64_t k, const Body& body) {
 
 }  // namespace
 
-void PackedTokens::pack_rows(MatrixView<const float> x, CpuIsa isa) {
+void PackedTokens::pack_rows(const TokenRow& row, CpuIsa isa) {
   const Kernels& kernels = kernels_for(isa);
   const int64_t padded_m = round_up(m_, kPanelTokens);
   codes_.resize(m_ * padded_k_);
@@ -44,12 +44,13 @@ void PackedTokens::pack_rows(MatrixView<const float> x, CpuIsa isa) {
   std::fill(zeros_.data() + m_, zeros_.data() + padded_m, 0);
   std::fill(sums_.data() + m_, sums_.data() + padded_m, 0);
   for_tokens(m_, k_, [&](int64_t t) {
+    const float* const values = row(t);
     std::array<float, 2> range;
-    kernels.min_max(x.row(t), k_, &range[0], &range[1]);
+    kernels.min_max(values, k_, &range[0], &range[1]);
     // The parameters depend on the extremes alone, so that the one definition serves here too.
     const quant::AffineParams params = quant::token_params(range, bits_);
     uint8_t* codes = codes_.data() + t * padded_k_;
-    kernels.quantize(x.row(t), k_, params.scale, params.zero, (1 << bits_) - 1, codes);
+    kernels.quantize(values, k_, params.scale, params.zero, (1 << bits_) - 1, codes);
     std::memset(codes + k_, 0, static_cast<size_t>(padded_k_ - k_));
     int32_t* sums32 = sums32_.data() + t * (padded_k_ / 32);
     kernels.sum32(codes, padded_k_ / 32, sums32);
@@ -103,19 +104,25 @@ void PackedTokens::make_planes() {
   });
 }
 
-void pack_tokens(MatrixView<const float> x, int bits, PackedTokens& out, CpuIsa isa,
+void pack_tokens(int64_t m, int64_t k, const TokenRow& row, int bits, PackedTokens& out, CpuIsa isa,
                  bool with_planes) {
   ABQ_CHECK(bits >= 1 && bits <= 8);
   out.bits_ = bits;
-  out.m_ = x.rows;
-  out.k_ = x.cols;
-  out.padded_k_ = round_up(x.cols, kUnitCodes);
-  out.pack_rows(x, isa);
+  out.m_ = m;
+  out.k_ = k;
+  out.padded_k_ = round_up(k, kUnitCodes);
+  out.pack_rows(row, isa);
   out.panels_.resize(0);
   out.planes_.resize(0);
   const int gemm_min = kernels_for(isa).gemm_min_tokens;
-  if (gemm_min > 0 && x.rows >= gemm_min) out.make_panels();
+  if (gemm_min > 0 && m >= gemm_min) out.make_panels();
   if (with_planes) out.make_planes();
+}
+
+void pack_tokens(MatrixView<const float> x, int bits, PackedTokens& out, CpuIsa isa,
+                 bool with_planes) {
+  pack_tokens(
+      x.rows, x.cols, [&x](int64_t token) { return x.row(token); }, bits, out, isa, with_planes);
 }
 
 }  // namespace abq::runtime

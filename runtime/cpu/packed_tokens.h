@@ -2,12 +2,16 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "runtime/cpu/aligned_buffer.h"
 #include "support/cpu_features.h"
 #include "support/matrix_view.h"
 
 namespace abq::runtime {
+
+// The K values of a token, made on the calling thread and valid until its next call.
+using TokenRow = std::function<const float*(int64_t token)>;
 
 // Codes of M tokens with their scales, zero points and sums.
 //   codes    [M][padded K]                     rows padded with 0 to a multiple of 128
@@ -38,9 +42,9 @@ class PackedTokens {
   static int64_t plane_bytes(int64_t k) { return (k + 511) / 512 * 64; }
 
  private:
-  friend void pack_tokens(MatrixView<const float> x, int bits, PackedTokens& out, CpuIsa isa,
-                          bool with_planes);
-  void pack_rows(MatrixView<const float> x, CpuIsa isa);
+  friend void pack_tokens(int64_t m, int64_t k, const TokenRow& row, int bits, PackedTokens& out,
+                          CpuIsa isa, bool with_planes);
+  void pack_rows(const TokenRow& row, CpuIsa isa);
   void make_panels();
   void make_planes();
 
@@ -61,5 +65,8 @@ class PackedTokens {
 // Reuses the memory of `out`.
 void pack_tokens(MatrixView<const float> x, int bits, PackedTokens& out, CpuIsa isa = cpu_isa(),
                  bool with_planes = false);
+// The same of rows that are made where they are packed, while they are in the cache.
+void pack_tokens(int64_t m, int64_t k, const TokenRow& row, int bits, PackedTokens& out,
+                 CpuIsa isa = cpu_isa(), bool with_planes = false);
 
 }  // namespace abq::runtime

@@ -1,5 +1,6 @@
-// The CPU's step factories, one per operation of plan.proto; runtime/cpu_steps/registry.cpp is the
-// table of them. The plan reader has checked every index, shape and attribute they use.
+// The CPU's step factories, one per operation of plan.proto and one for each pair of steps that it
+// runs as one; runtime/cpu_steps/registry.cpp is the table of them. The plan reader has checked
+// every index, shape and attribute they use.
 #pragma once
 
 #include <memory>
@@ -21,6 +22,9 @@ Result<std::unique_ptr<PreparedStep>> make_silu_mul(const LoadedPlan& plan,
 Result<std::unique_ptr<PreparedStep>> make_add(const LoadedPlan& plan, const proto::Step& step);
 Result<std::unique_ptr<PreparedStep>> make_quantize_tokens(const LoadedPlan& plan,
                                                            const proto::Step& step);
+// A transform and the quantization that alone reads it.
+Result<std::unique_ptr<PreparedStep>> make_hadamard_quantize(const LoadedPlan& plan,
+                                                             const proto::Step& step);
 // Repacks the weights; Corrupt when they contradict their description.
 Result<std::unique_ptr<PreparedStep>> make_bit_linear(const LoadedPlan& plan,
                                                       const proto::Step& step);

@@ -1,6 +1,8 @@
 // Steps on quantized activations and weights.
 #include <algorithm>
 
+#include "compute/device.h"
+#include "runtime/cpu/aligned_buffer.h"
 #include "runtime/cpu/quantized_linear.h"
 #include "runtime/cpu_steps/factories.h"
 #include "runtime/plan_program.h"
@@ -31,6 +33,39 @@ class QuantizeTokensStep : public PreparedStep {
   std::string kernel_name(int64_t) const override { return "cpu.quantize_tokens"; }
 
  private:
+  int bits_;
+  uint32_t input_;
+  uint32_t output_;
+  bool with_planes_;
+};
+
+// A transform whose values only its quantization reads: no row of them reaches memory.
+class HadamardQuantizeStep : public PreparedStep {
+ public:
+  HadamardQuantizeStep(const proto::Plan& plan, const proto::Step& transform,
+                       const proto::Step& quantize)
+      : size_(transform.hadamard().size()),
+        bits_(static_cast<int>(quantize.quantize_tokens().bits())),
+        input_(transform.inputs(0)),
+        output_(quantize.output()),
+        with_planes_(planes_are_read(plan, output_)) {}
+
+  void run(StepContext& context) const override {
+    const MatrixView<const float> x = context.buffers->floats(input_, context.m);
+    const auto transformed = [&](int64_t token) -> const float* {
+      thread_local AlignedBuffer<float> row;
+      row.resize(x.cols);
+      std::copy_n(x.row(token), x.cols, row.data());
+      compute::cpu_device().hadamard({row.data(), 1, x.cols}, size_, false);
+      return row.data();
+    };
+    pack_tokens(context.m, x.cols, transformed, bits_, context.buffers->tokens(output_), cpu_isa(),
+                with_planes_);
+  }
+  std::string kernel_name(int64_t) const override { return "cpu.hadamard_quantize"; }
+
+ private:
+  int64_t size_;
   int bits_;
   uint32_t input_;
   uint32_t output_;
@@ -68,6 +103,17 @@ class BitLinearStep : public PreparedStep {
 Result<std::unique_ptr<PreparedStep>> make_quantize_tokens(const LoadedPlan& plan,
                                                            const proto::Step& step) {
   return std::unique_ptr<PreparedStep>(std::make_unique<QuantizeTokensStep>(plan.plan(), step));
+}
+
+Result<std::unique_ptr<PreparedStep>> make_hadamard_quantize(const LoadedPlan& plan,
+                                                             const proto::Step& step) {
+  const auto& steps = plan.plan().steps();
+  const auto quantize = std::find_if(steps.begin(), steps.end(), [&](const proto::Step& reader) {
+    return reader.has_quantize_tokens() && reader.inputs(0) == step.output();
+  });
+  ABQ_CHECK(quantize != steps.end());
+  return std::unique_ptr<PreparedStep>(
+      std::make_unique<HadamardQuantizeStep>(plan.plan(), step, *quantize));
 }
 
 Result<std::unique_ptr<PreparedStep>> make_bit_linear(const LoadedPlan& plan,

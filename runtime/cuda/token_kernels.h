@@ -56,6 +56,10 @@ Status add(const ConstRows& a, const ConstRows& b, const Rows& y, cudaStream_t s
 // it. Unsupported beyond kMaxHadamardSize.
 Status hadamard(const ConstRows& x, const HadamardMatrix& matrix, const Rows& y,
                 cudaStream_t stream);
+// The same, then quantized: in one launch where that is faster (hadamard_row_plan.h), else in two.
+// y, which shares nothing with x, receives the transformed values if `keeps_y`; else it is scratch.
+Status hadamard_quantize(const ConstRows& x, const HadamardMatrix& matrix, const Rows& y,
+                         bool keeps_y, const TokenTiles& tokens, cudaStream_t stream);
 // Splits x into float16 pairs (views.h, HalfTokens).
 Status split_halves(const ConstRows& x, const HalfTokens& tokens, cudaStream_t stream);
 

@@ -106,11 +106,12 @@ class WeightUpload {
     return {};
   }
 
-  Status add_vector(std::span<const float> values, const float** out) {
+  template <class T>
+  Status add_vector(std::span<const T> values, const T** out) {
     const int64_t bytes = static_cast<int64_t>(values.size_bytes());
     std::byte* const memory = reserve(bytes);
     if (!filling_) return {};
-    *out = reinterpret_cast<const float*>(memory);
+    *out = reinterpret_cast<const T*>(memory);
     ABQ_RETURN_IF_ERROR(copy(values.data(), bytes, memory));
     ABQ_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream_), "upload of a vector");
     return {};
@@ -157,12 +158,12 @@ class WeightUpload {
     return add_matrix({operation<Program::Embedding>(launch.step).table});
   }
   Status add(const NormLaunch& launch) {
-    return add_vector(to_floats(operation<Program::RmsNorm>(launch.step).weight),
-                      filling_ ? &weights().vector : nullptr);
+    return add_vector<float>(to_floats(operation<Program::RmsNorm>(launch.step).weight),
+                             filling_ ? &weights().vector : nullptr);
   }
   Status add(const RotaryLaunch& launch) {
-    return add_vector(operation<Program::Rope>(launch.step).frequencies,
-                      filling_ ? &weights().vector : nullptr);
+    return add_vector<float>(operation<Program::Rope>(launch.step).frequencies,
+                             filling_ ? &weights().vector : nullptr);
   }
   // The signs of a size are stored once for all its launches.
   Status add(const HadamardLaunch& launch) {
@@ -176,7 +177,9 @@ class WeightUpload {
       matrix.scale = factors.scale();
       if (factors.order > 1) {
         ABQ_RETURN_IF_ERROR(
-            add_vector(hadamard_signs(factors), filling_ ? &matrix.signs : nullptr));
+            add_vector<float>(hadamard_signs(factors), filling_ ? &matrix.signs : nullptr));
+        ABQ_RETURN_IF_ERROR(add_vector<uint32_t>(packed_hadamard_signs(factors),
+                                                 filling_ ? &matrix.packed : nullptr));
       }
     }
     if (filling_) weights().hadamard = found->second;
@@ -184,12 +187,12 @@ class WeightUpload {
   }
   Status add(const AttentionLaunch& launch) {
     if (launch.query_rope != kNone) {
-      ABQ_RETURN_IF_ERROR(add_vector(operation<Program::Rope>(launch.query_rope).frequencies,
-                                     filling_ ? &weights().query_frequencies : nullptr));
+      ABQ_RETURN_IF_ERROR(add_vector<float>(operation<Program::Rope>(launch.query_rope).frequencies,
+                                            filling_ ? &weights().query_frequencies : nullptr));
     }
     if (launch.key_rope == kNone) return {};
-    return add_vector(operation<Program::Rope>(launch.key_rope).frequencies,
-                      filling_ ? &weights().key_frequencies : nullptr);
+    return add_vector<float>(operation<Program::Rope>(launch.key_rope).frequencies,
+                             filling_ ? &weights().key_frequencies : nullptr);
   }
   Status add(const FloatLinearLaunch& launch) {
     std::vector<compute::FloatMatrix> parts;

@@ -109,7 +109,13 @@ Status LaunchBuilder::add(int i, const Program::Hadamard& transform) {
   launch.step = i;
   ABQ_ASSIGN_OR_RETURN(launch.x, read_float(step(i).inputs[0]));
   launch.y = new_float(output);
-  push({i}, launch);
+  std::vector<int> steps = {i};
+  if (const int quantize = quantization_of(output); quantize != kNone) {
+    launch.tokens = new_tokens(quantize);
+    launch.y_is_read = consumers(output).size() > 1;
+    steps.push_back(quantize);
+  }
+  push(std::move(steps), launch);
   return {};
 }
 

@@ -9,6 +9,7 @@
 //   bit_linear or linear -> add            residual in the epilogue
 //   rope -> attention                      rotated where attention writes its cache
 //   rope -> hadamard -> attention          and transformed there, heads of powers of two
+//   hadamard -> quantize_tokens            one launch
 //   attention -> quantize_tokens           one launch when decoding
 // clang-format on
 #pragma once
@@ -97,7 +98,9 @@ struct RotaryLaunch {
 struct HadamardLaunch {
   int step = 0;
   Place x;
-  Place y;
+  Place y;                // scratch if nobody reads it
+  int tokens = kNone;     // storage
+  bool y_is_read = true;  // by another launch
 };
 struct AttentionLaunch {
   int step = 0;

@@ -123,8 +123,11 @@ Status Launcher::launch(const Run& run, const RotaryLaunch& launch) {
 }
 
 Status Launcher::launch(const Run& run, const HadamardLaunch& launch) {
-  return hadamard(rows(run, launch.x), weights_[static_cast<size_t>(run.index)].hadamard,
-                  rows(run, launch.y), run.stream);
+  const HadamardMatrix& matrix = weights_[static_cast<size_t>(run.index)].hadamard;
+  const Rows y = rows(run, launch.y);
+  if (launch.tokens == kNone) return hadamard(rows(run, launch.x), matrix, y, run.stream);
+  return hadamard_quantize(rows(run, launch.x), matrix, y, launch.y_is_read,
+                           memory_.tokens(launch.tokens, run.shape, run.index), run.stream);
 }
 
 Status Launcher::launch(const Run& run, const AttentionLaunch& launch) {
@@ -175,7 +178,9 @@ std::string Launcher::kernel_name(size_t launch, int64_t m) const {
     }
     std::string operator()(const FloatLinearLaunch&) const { return "cuda.float_linear"; }
     std::string operator()(const RotaryLaunch&) const { return "cuda.rope"; }
-    std::string operator()(const HadamardLaunch&) const { return "cuda.hadamard"; }
+    std::string operator()(const HadamardLaunch& op) const {
+      return op.tokens == kNone ? "cuda.hadamard" : "cuda.hadamard_quantize";
+    }
     std::string operator()(const AttentionLaunch&) const {
       if (m == 1) return "cuda.attention_decode";
       return fused ? "cuda.attention_cudnn" : "cuda.attention_prefill";

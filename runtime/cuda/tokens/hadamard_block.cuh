@@ -1,123 +1,74 @@
-// What one thread of a block does in each phase of the Hadamard transform, for host and device:
-// tests run on the CPU what the kernel runs.
-//
-// The additions and their order are those of compute/cpu/isa/hadamard.h (docs/rotation.md), so that
-// the results have the CPU's bits.
+// What one thread of a block does in each phase of the Hadamard transform: its rounds
+// (hadamard_unit.cuh), then the mixing of parts. For host and device.
 #pragma once
 
-#include <cuda_runtime.h>
+#include <cstring>
 
-#include "runtime/cuda/tokens/hadamard_plan.h"
-#include "runtime/cuda/tokens/token_math.h"
+#include "runtime/cuda/tokens/hadamard_unit.cuh"
 
 namespace abq::runtime::cuda {
 
-// Rows `stride` floats apart; y may be x where the plan has one slice.
-struct HadamardRows {
-  const float* x;
-  int64_t x_stride;
-  float* y;
-  int64_t y_stride;
-  int m;
-  int columns;
-  bool vector;  // bases are multiples of 16 bytes, strides and columns of 4
+// --- The signs of a quad of rows, column after column
+
+struct FloatSigns {
+  const float4* at;
+  int step;  // from column to column
+
+  ABQ_HOST_DEVICE void next(float (&signs)[kHadamardRows]) {
+    const float4 four = *at;
+    at += step;
+    signs[0] = four.x;
+    signs[1] = four.y;
+    signs[2] = four.z;
+    signs[3] = four.w;
+  }
 };
 
-struct HadamardBlock {
-  HadamardRows rows;
-  HadamardMatrix matrix;
-  HadamardPlan plan;
-  int slice;
-  int thread;
-  float* values;      // the unit, padded
-  float* kept_signs;  // of the slice, where they are staged
-  HadamardPadding at;
+// Four times less to bring and to keep than floats, for an instruction a sign.
+struct PackedSigns {
+  const uint32_t* at;
+  int step;
 
-  ABQ_HOST_DEVICE HadamardBlock(const HadamardRows& all, const HadamardMatrix& h,
-                                const HadamardPlan& p, int slice_index, int thread_index,
-                                unsigned char* memory)
-      : rows(all),
-        matrix(h),
-        plan(p),
-        slice(slice_index),
-        thread(thread_index),
-        values(reinterpret_cast<float*>(memory)),
-        kept_signs(reinterpret_cast<float*>(memory + p.value_bytes)),
-        at(HadamardPadding::of(h.length)) {}
-
-  // --- What the unit at hand is
-  const float* x = nullptr;
-  float* y = nullptr;
-  int count = 0;  // floats
-
-  ABQ_HOST_DEVICE void choose(int unit) {
-    const int64_t row = unit / plan.units;
-    const int first = unit % plan.units * plan.unit;
-    const int rest = rows.columns - first;
-    x = rows.x + row * rows.x_stride + first;
-    y = rows.y + row * rows.y_stride + first;
-    count = rest < plan.unit ? rest : plan.unit;
+  ABQ_HOST_DEVICE void next(float (&signs)[kHadamardRows]) {
+    const uint32_t four = *at;
+    at += step;
+#ifdef __CUDA_ARCH__
+#pragma unroll
+    for (int r = 0; r < kHadamardRows; ++r)
+      signs[r] = __uint_as_float(__byte_perm(four, 0x80u, 0x0455u | (r << 12)));
+#else
+    for (int r = 0; r < kHadamardRows; ++r)
+      signs[r] = ((four >> (8 * r)) & 0x80u) != 0 ? -1.0f : 1.0f;
+#endif
   }
+};
 
-  ABQ_HOST_DEVICE int quads() const {
-    const int rest = matrix.order / kHadamardRows - slice * plan.quads;
-    return rest < plan.quads ? rest : plan.quads;
-  }
+struct HadamardBlock : HadamardUnit {
+  unsigned char* kept;  // signs of the share, where they are staged
+
+  ABQ_HOST_DEVICE HadamardBlock(const HadamardMatrix& h, const HadamardBlockPlan& p,
+                                int thread_index, bool vectors, unsigned char* memory)
+      : HadamardUnit(h, p, thread_index, vectors, memory), kept(memory + p.value_bytes) {}
+
+  // Quads from column to column of the whole matrix; the share's lie next to each other.
+  ABQ_HOST_DEVICE int sign_step() const { return matrix.order / kHadamardRows; }
   ABQ_HOST_DEVICE const float4* signs() const {
-    return reinterpret_cast<const float4*>(matrix.signs) +
-           static_cast<int64_t>(slice) * plan.quads * matrix.order;
+    return reinterpret_cast<const float4*>(matrix.signs) + share.first_row;
   }
 
-  // Weights, as it were: nobody writes them.
+  // The signs of the share's rows, [column][quad]. Weights, as it were: nobody writes them.
   ABQ_HOST_DEVICE void stage_signs() const {
     if (!plan.staged) return;
-    const float4* const from = signs();
-    for (int i = thread; i < quads() * matrix.order; i += plan.threads)
-      reinterpret_cast<float4*>(kept_signs)[i] = from[i];
+    for_signs([&](int to, int from) { reinterpret_cast<float4*>(kept)[to] = signs()[from]; });
   }
-
-  // Eight neighbours and the rounds at distances 1, 2 and 4, as far as there are so many.
-  ABQ_HOST_DEVICE void load() const {
-    for (int i = 8 * thread; i < count; i += 8 * plan.threads) {
-      float v[8] = {};
-      read_eight(i, v);
-      if (matrix.length > 1) round_in<1>(v);
-      if (matrix.length > 2) round_in<2>(v);
-      if (matrix.length > 4) round_in<4>(v);
-      *reinterpret_cast<float4*>(values + at(i)) = make_float4(v[0], v[1], v[2], v[3]);
-      *reinterpret_cast<float4*>(values + at(i + 4)) = make_float4(v[4], v[5], v[6], v[7]);
-    }
-  }
-
-  // The rounds at distances 2^log, 2^(log + 1), ... : kRounds of them.
-  template <int kRounds>
-  ABQ_HOST_DEVICE void rounds(int log) const {
-    constexpr int kPoints = 1 << kRounds;
-    for (int i = thread; i < count >> kRounds; i += plan.threads) {
-      const int first = ((i >> log) << (log + kRounds)) + (i & ((1 << log) - 1));
-      float v[kPoints];
-#ifdef __CUDA_ARCH__
-#pragma unroll
-#endif
-      for (int p = 0; p < kPoints; ++p)
-        v[p] = values[at(first + (p << log))];
-      round_in<1>(v);
-      if constexpr (kRounds > 1) round_in<2>(v);
-      if constexpr (kRounds > 2) round_in<4>(v);
-#ifdef __CUDA_ARCH__
-#pragma unroll
-#endif
-      for (int p = 0; p < kPoints; ++p)
-        values[at(first + (p << log))] = v[p];
-    }
-  }
-
-  // Order 1: the result is there but for its scale.
-  ABQ_HOST_DEVICE void store() const {
-    for (int i = 4 * thread; i < count; i += 4 * plan.threads) {
-      const float4 four = *reinterpret_cast<const float4*>(values + at(i));
-      const float v[4] = {four.x, four.y, four.z, four.w};
-      write<4>(i, v);
+  // The same of packed signs, by asynchronous copies.
+  ABQ_HOST_DEVICE void stage_packed() const {
+    if (share.quads == sign_step()) {  // all of them, in whole vectors
+      for (int i = 4 * thread; i < share.quads * matrix.order; i += 4 * plan.threads)
+        copy_async<16>(kept + 4 * i, matrix.packed + i);
+    } else {
+      const uint32_t* const from_row = matrix.packed + share.first_row;
+      for_signs([&](int to, int from) { copy_async<4>(kept + 4 * to, from_row + from); });
     }
   }
 
@@ -126,115 +77,133 @@ struct HadamardBlock {
   ABQ_HOST_DEVICE void mix() const {
     // Two calls, so that the compiler knows which memory each of them reads.
     if (plan.staged) {
-      mix_by<kColumns>(reinterpret_cast<const float4*>(kept_signs));
+      mix_by<kColumns>({reinterpret_cast<const float4*>(kept), share.quads});
     } else {
-      mix_by<kColumns>(signs());
+      mix_by<kColumns>({signs(), sign_step()});
     }
+  }
+
+  // An item: four parts at kColumns columns of a segment: 1, 4 neighbours, or twice 4 that lie half
+  // a part apart, so that neighbouring threads read neighbouring vectors.
+  template <int kColumns>
+  ABQ_HOST_DEVICE int items() const {
+    return (share.last_quad - share.first_quad) * (matrix.length / kColumns);
+  }
+  // The thread's only item, by packed signs, not written yet: others still read the values.
+  template <int kColumns>
+  ABQ_HOST_DEVICE void mix_own(float (&sums)[kHadamardRows][kColumns]) const {
+    if (thread >= items<kColumns>()) return;
+    mix_item(place_of<kColumns>(thread),
+             PackedSigns{reinterpret_cast<const uint32_t*>(kept), share.quads}, sums);
+  }
+  template <int kColumns>
+  ABQ_HOST_DEVICE void write_own(const float (&sums)[kHadamardRows][kColumns]) const {
+    if (thread < items<kColumns>()) write_item(place_of<kColumns>(thread), sums);
   }
 
  private:
+  // copy(to, from) for the quads of the share that this thread brings.
+  template <class Copy>
+  ABQ_HOST_DEVICE void for_signs(const Copy& copy) const {
+    for (int i = thread; i < share.quads * matrix.order; i += plan.threads) {
+      const int column = i / share.quads;
+      copy(i, column * sign_step() + i - column * share.quads);
+    }
+  }
+  template <int kBytes>
+  ABQ_HOST_DEVICE static void copy_async(void* shared, const void* global) {
+#ifdef __CUDA_ARCH__
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(
+                     static_cast<uint32_t>(__cvta_generic_to_shared(shared))),
+                 "l"(global), "n"(kBytes)
+                 : "memory");
+#else
+    std::memcpy(shared, global, kBytes);
+#endif
+  }
+
+  struct Item {
+    int segment;  // its first float
+    int quad;     // of the share's signs
+    int column;
+  };
   template <int kColumns>
-  ABQ_HOST_DEVICE void mix_by(const float4* from) const {
-    const int of_slice = quads();
+  ABQ_HOST_DEVICE Item place_of(int item) const {
     const int groups = matrix.length / kColumns;
-    const int items = count / matrix.size() * of_slice * groups;
+    const int quad = share.first_quad + item / groups;
+    constexpr int kNeighbours = kColumns < 4 ? kColumns : 4;
+    return {quad / share.quads * matrix.size(), quad % share.quads, item % groups * kNeighbours};
+  }
+
+  template <int kColumns>
+  ABQ_HOST_DEVICE void mix_by(const FloatSigns& signs) const {
+    for (int i = thread; i < items<kColumns>(); i += plan.threads) {
+      const Item item = place_of<kColumns>(i);
+      float sums[kHadamardRows][kColumns];
+      mix_item(item, signs, sums);
+      write_item(item, sums);
+    }
+  }
+
+  template <class Signs, int kColumns>
+  ABQ_HOST_DEVICE void mix_item(const Item& item, Signs signs,
+                                float (&sums)[kHadamardRows][kColumns]) const {
     const int step = at(matrix.length);
-    for (int item = thread; item < items; item += plan.threads) {
-      const int column = item % groups * kColumns;
-      const int quad = item / groups % of_slice;
-      const int segment = item / groups / of_slice * matrix.size();
-      const float* part = values + at(segment + column);
-      float sums[kHadamardRows][kColumns] = {};
-      const float4* const row = from + quad * matrix.order;
+    const int half = at(matrix.length / 2);
+    const float* part = values + at(item.segment + item.column);
+    signs.at += item.quad;
+    for (auto& of_row : sums)
+      for (float& sum : of_row)
+        sum = 0.0f;
 #ifdef __CUDA_ARCH__
 #pragma unroll 4
 #endif
-      for (int j = 0; j < matrix.order; ++j) {
-        add_part<kColumns>(row[j], part, sums);
-        part += step;
-      }
-      const int to = segment + (slice * plan.quads + quad) * kHadamardRows * matrix.length + column;
-#ifdef __CUDA_ARCH__
-#pragma unroll
-#endif
-      for (int r = 0; r < kHadamardRows; ++r)
-        write<kColumns>(to + r * matrix.length, sums[r]);
+    for (int j = 0; j < matrix.order; ++j) {
+      float of_rows[kHadamardRows];
+      signs.next(of_rows);
+      add_part(of_rows, part, half, sums);
+      part += step;
     }
   }
 
-  // Sums and differences at a distance within an array whose length is a multiple of twice that.
-  template <int kDistance, int kPoints>
-  ABQ_HOST_DEVICE static void round_in(float (&v)[kPoints]) {
+  template <int kColumns>
+  ABQ_HOST_DEVICE void write_item(const Item& item,
+                                  const float (&sums)[kHadamardRows][kColumns]) const {
+    const int row = (share.first_row + item.quad) * kHadamardRows;
+    const int to = item.segment + row * matrix.length + item.column;
 #ifdef __CUDA_ARCH__
 #pragma unroll
 #endif
-    for (int p = 0; p < kPoints; ++p) {
-      if ((p & kDistance) != 0) continue;
-      const float a = v[p];
-      const float b = v[p + kDistance];
-      v[p] = compute::cuda::add_rn(a, b);
-      v[p + kDistance] = compute::cuda::subtract_rn(a, b);
-    }
-  }
-
-  // Floats i..i+7 of the unit, 0 beyond its end.
-  ABQ_HOST_DEVICE void read_eight(int i, float (&v)[8]) const {
-#ifdef __CUDA_ARCH__
-#pragma unroll
-#endif
-    for (int half = 0; half < 8; half += 4) {
-      if (rows.vector && i + half < count) {
-        const float4 four = *reinterpret_cast<const float4*>(x + i + half);
-        v[half] = four.x;
-        v[half + 1] = four.y;
-        v[half + 2] = four.z;
-        v[half + 3] = four.w;
+    for (int r = 0; r < kHadamardRows; ++r) {
+      const int place = to + r * matrix.length;
+      if constexpr (kColumns == 1) {
+        write<1>(place, sums[r]);
       } else {
-#ifdef __CUDA_ARCH__
-#pragma unroll
-#endif
-        for (int b = half; b < half + 4; ++b)
-          if (i + b < count) v[b] = x[i + b];
+        write<4>(place, sums[r]);
+        if constexpr (kColumns == 8) write<4>(place + matrix.length / 2, sums[r] + 4);
       }
     }
-  }
-
-  template <int kCount>
-  ABQ_HOST_DEVICE void write(int i, const float (&v)[kCount]) const {
-    float scaled[kCount];
-#ifdef __CUDA_ARCH__
-#pragma unroll
-#endif
-    for (int b = 0; b < kCount; ++b)
-      scaled[b] = compute::cuda::multiply_rn(v[b], matrix.scale);
-    if constexpr (kCount == 4) {
-      if (rows.vector) {
-        *reinterpret_cast<float4*>(y + i) = make_float4(scaled[0], scaled[1], scaled[2], scaled[3]);
-        return;
-      }
-    }
-#ifdef __CUDA_ARCH__
-#pragma unroll
-#endif
-    for (int b = 0; b < kCount; ++b)
-      if (i + b < count) y[i + b] = scaled[b];
   }
 
   // Products with 1 and -1 are exact, so that fusing them changes nothing.
   template <int kColumns>
-  ABQ_HOST_DEVICE static void add_part(const float4& sign, const float* part,
-                                       float (&sums)[kHadamardRows][kColumns]) {
+  ABQ_HOST_DEVICE static void add_part(const float (&signs)[kHadamardRows], const float* part,
+                                       int half, float (&sums)[kHadamardRows][kColumns]) {
     float v[kColumns];
-    if constexpr (kColumns == 4) {
-      const float4 four = *reinterpret_cast<const float4*>(part);
-      v[0] = four.x;
-      v[1] = four.y;
-      v[2] = four.z;
-      v[3] = four.w;
+    if constexpr (kColumns % 4 == 0) {
+#ifdef __CUDA_ARCH__
+#pragma unroll
+#endif
+      for (int c = 0; c < kColumns; c += 4) {
+        const float4 four = *reinterpret_cast<const float4*>(part + (c > 0 ? half : 0));
+        v[c] = four.x;
+        v[c + 1] = four.y;
+        v[c + 2] = four.z;
+        v[c + 3] = four.w;
+      }
     } else {
       v[0] = *part;
     }
-    const float of_row[kHadamardRows] = {sign.x, sign.y, sign.z, sign.w};
 #ifdef __CUDA_ARCH__
 #pragma unroll
 #endif
@@ -243,31 +212,15 @@ struct HadamardBlock {
 #pragma unroll
 #endif
       for (int c = 0; c < kColumns; ++c)
-        sums[r][c] = fused_multiply_add(v[c], of_row[r], sums[r][c]);
+        sums[r][c] = fused_multiply_add(v[c], signs[r], sums[r][c]);
     }
   }
 };
 
-// The phases of a unit in order; meet() makes all threads wait for each other.
+// A unit that is written.
 template <class Block, class Meet>
 ABQ_HOST_DEVICE void transform_unit(const Block& block, const Meet& meet) {
-  block.load();
-  meet();
-  int log = 3;
-  while ((1 << log) < block.matrix.length) {
-    const int left = block.matrix.length >> log;  // 2 to the number of rounds left
-    if (left >= 8) {
-      block.template rounds<3>(log);
-      log += 3;
-    } else if (left == 4) {
-      block.template rounds<2>(log);
-      log += 2;
-    } else {
-      block.template rounds<1>(log);
-      log += 1;
-    }
-    meet();
-  }
+  transform_rounds(block, meet);
   if (block.matrix.order == 1) {
     block.store();
   } else if (block.plan.columns == 4) {

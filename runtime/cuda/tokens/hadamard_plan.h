@@ -3,7 +3,10 @@
 // H_n with n = order * length (compute/hadamard.h): rounds of sums and differences over `length`
 // neighbours, then the mixing of `order` parts by H_order. A block takes a unit, whole neighbouring
 // segments of a row, into shared memory. For few rows several blocks share a unit: each makes all
-// rounds, which are cheap, and mixes a slice of the rows of H_order.
+// rounds, which are cheap, and mixes a share of the rows of H_order.
+//
+// There are two ways to deal: HadamardPlan for rows that are written, HadamardRowPlan for rows that
+// are quantized by the same launch, where the blocks of a token are one cluster.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -22,27 +25,40 @@ constexpr int64_t kMaxHadamardSize = 49152;
 struct HadamardMatrix {
   int order = 1;  // 1, or a multiple of 4
   int length = 1;
-  float scale = 1.0f;            // 1 / sqrt(order * length)
-  const float* signs = nullptr;  // on the device, of hadamard_signs(); null for order 1
+  float scale = 1.0f;  // 1 / sqrt(order * length)
+  // On the device, null for order 1.
+  const float* signs = nullptr;      // hadamard_signs()
+  const uint32_t* packed = nullptr;  // packed_hadamard_signs()
 
   __host__ __device__ int size() const { return order * length; }
 };
 
 constexpr int kHadamardRows = 4;  // of H_order, that a thread makes at a time
 
-// H_order in the order of reading: [order / 4][column][4 rows].
+// H_order in the order of reading: [column][order / 4][4 rows]: threads of neighbouring quads of
+// rows read neighbouring signs.
 inline std::vector<float> hadamard_signs(const compute::HadamardFactors& factors) {
   std::vector<float> signs;
   signs.reserve(factors.mix.size());
   if (factors.mix.empty()) return signs;
-  for (int64_t quad = 0; quad < factors.order / kHadamardRows; ++quad) {
-    for (int64_t j = 0; j < factors.order; ++j) {
+  for (int64_t j = 0; j < factors.order; ++j) {
+    for (int64_t quad = 0; quad < factors.order / kHadamardRows; ++quad) {
       for (int64_t r = 0; r < kHadamardRows; ++r)
         signs.push_back(
             factors.mix[static_cast<size_t>((quad * kHadamardRows + r) * factors.order + j)]);
     }
   }
   return signs;
+}
+
+// The same with the four signs of a quad as one word, row 0 in the lowest byte: each the highest
+// byte of 1.0f or -1.0f, so that one byte permutation makes the float of it.
+inline std::vector<uint32_t> packed_hadamard_signs(const compute::HadamardFactors& factors) {
+  const std::vector<float> signs = hadamard_signs(factors);
+  std::vector<uint32_t> packed(signs.size() / kHadamardRows, 0);
+  for (size_t i = 0; i < signs.size(); ++i)
+    packed[i / kHadamardRows] |= (signs[i] < 0.0f ? 0xbfu : 0x3fu) << (8 * (i % kHadamardRows));
+  return packed;
 }
 
 // Where float i of a unit lies in shared memory: from lengths of 32 on four floats lie idle behind
@@ -52,20 +68,55 @@ struct HadamardPadding {
 
   __host__ __device__ static HadamardPadding of(int length) { return {length >= 32 ? 5 : 30}; }
   __host__ __device__ int operator()(int i) const { return i + ((i >> shift) << 2); }
+  // Bytes of `floats`, in whole vectors.
+  static unsigned bytes(int length, int floats) {
+    return static_cast<unsigned>((of(length)(floats) + 7) / 4 * 16);
+  }
 };
 
-struct HadamardPlan {
-  int unit = 0;              // floats of a unit; the last one of a row may be shorter
-  int units = 0;             // of a row
-  int slices = 1;            // of the rows of H_order
-  int quads = 0;             // of four rows, in a slice
-  int blocks = 0;            // of a slice; each takes units blocks apart
-  int threads = 0;           // of a block, whole warps
-  int columns = 1;           // neighbours that a thread mixes at a time: 1 or 4
-  bool staged = false;       // whether a slice's signs lie in shared memory
+// What a block makes of its unit: floats [first, last) of the unit's `count`, by the quads of rows
+// [first_quad, last_quad), each of segment quad / quads and there quad first_row + quad % quads.
+struct HadamardShare {
+  int count = 0;
+  int first = 0;
+  int last = 0;
+  int first_quad = 0;
+  int last_quad = 0;
+  int quads = 1;
+  int first_row = 0;
+};
+
+// How a block works, however rows are dealt out.
+struct HadamardBlockPlan {
+  int threads = 0;           // whole warps
+  int columns = 1;           // that a thread mixes at a time: 1, 4 or 8
+  bool staged = false;       // whether the share's signs lie in shared memory
   unsigned value_bytes = 0;  // of shared memory: of the unit, behind which the signs lie
   unsigned shared_bytes = 0;
 };
+
+struct HadamardPlan : HadamardBlockPlan {
+  int unit = 0;    // floats of a unit; the last one of a row may be shorter
+  int units = 0;   // of a row
+  int slices = 1;  // of the rows of H_order
+  int quads = 0;   // of four rows, in a slice
+  int blocks = 0;  // of a slice; each takes units blocks apart
+};
+
+// The share of block `slice` in unit `unit` of a row.
+__host__ __device__ inline HadamardShare hadamard_slice(const HadamardMatrix& matrix, int columns,
+                                                        const HadamardPlan& plan, int slice,
+                                                        int unit) {
+  const int rest = columns - unit * plan.unit;
+  const int quads = matrix.order / kHadamardRows - slice * plan.quads;
+  HadamardShare share;
+  share.count = rest < plan.unit ? rest : plan.unit;
+  share.last = share.count;
+  share.quads = quads < plan.quads ? quads : plan.quads;
+  share.last_quad = share.count / matrix.size() * share.quads;
+  share.first_row = slice * plan.quads;
+  return share;
+}
 
 // `columns` is a multiple of the matrix's size, which is at most kMaxHadamardSize; m > 0.
 // `in_place`: a block writes where another would read, were there slices.
@@ -82,8 +133,7 @@ inline HadamardPlan plan_hadamard(const HadamardMatrix& matrix, int m, int colum
   if (plan.unit > columns) plan.unit = columns;
   plan.units = (columns + plan.unit - 1) / plan.unit;
   const int64_t all = static_cast<int64_t>(m) * plan.units;
-  plan.value_bytes =
-      static_cast<unsigned>((HadamardPadding::of(matrix.length)(plan.unit) + 7) / 4 * 16);
+  plan.value_bytes = HadamardPadding::bytes(matrix.length, plan.unit);
   plan.shared_bytes = plan.value_bytes;
   int items = 0;
   if (matrix.order > 1) {

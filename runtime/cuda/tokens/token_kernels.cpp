@@ -32,6 +32,14 @@ Status check_tokens(const char* kernel, int bits) {
   return internal_error("cuda: {}: tokens of {} bits; expected 1 to 8", kernel, bits);
 }
 
+Status check_hadamard(const HadamardMatrix& matrix, int columns) {
+  if (matrix.size() < 2 || columns % matrix.size() != 0)
+    return internal_error("cuda: hadamard of {} in rows of {} columns", matrix.size(), columns);
+  if (matrix.size() <= kMaxHadamardSize) return {};
+  return unsupported("cuda: hadamard of {} columns; the longest is {}", matrix.size(),
+                     kMaxHadamardSize);
+}
+
 }  // namespace
 
 Status embed(const compute::FloatMatrix& device_table, const int32_t* ids, const Rows& y,
@@ -119,19 +127,34 @@ Status add(const ConstRows& a, const ConstRows& b, const Rows& y, cudaStream_t s
 Status hadamard(const ConstRows& x, const HadamardMatrix& matrix, const Rows& y,
                 cudaStream_t stream) {
   ABQ_RETURN_IF_ERROR(check_shape("hadamard", x.m, x.columns, y));
-  if (matrix.size() < 2 || x.columns % matrix.size() != 0) {
-    return internal_error("cuda: hadamard of {} in rows of {} columns", matrix.size(), x.columns);
-  }
-  if (matrix.size() > kMaxHadamardSize) {
-    return unsupported("cuda: hadamard of {} columns; the longest is {}", matrix.size(),
-                       kMaxHadamardSize);
-  }
+  ABQ_RETURN_IF_ERROR(check_hadamard(matrix, x.columns));
   if (x.m == 0) return {};
   const bool vector = x.columns % 4 == 0 && vector_rows(x) && vector_rows(y);
   const HadamardPlan plan = plan_hadamard(matrix, x.m, x.columns, x.data == y.data);
   ABQ_RETURN_IF_CUDA_ERROR(
       launch_hadamard(rows_in(x), matrix, rows_out(y), x.m, x.columns, vector, plan, stream),
       "hadamard of {} in {} x {}", matrix.size(), x.m, x.columns);
+  return {};
+}
+
+Status hadamard_quantize(const ConstRows& x, const HadamardMatrix& matrix, const Rows& y,
+                         bool keeps_y, const TokenTiles& tokens, cudaStream_t stream) {
+  ABQ_RETURN_IF_ERROR(check_shape("hadamard_quantize", tokens.m, tokens.k, x));
+  ABQ_RETURN_IF_ERROR(check_shape("hadamard_quantize", tokens.m, tokens.k, y));
+  ABQ_RETURN_IF_ERROR(check_tokens("hadamard_quantize", tokens.bits));
+  ABQ_RETURN_IF_ERROR(check_hadamard(matrix, x.columns));
+  if (x.m == 0) return {};
+  HadamardRowPlan plan;
+  if (launches_overlap()) plan = choose_hadamard_rows(matrix, x.m, x.columns);
+  if (plan.blocks == 0) {
+    ABQ_RETURN_IF_ERROR(hadamard(x, matrix, y, stream));
+    return quantize(y, tokens, stream);
+  }
+  const Rows kept = keeps_y ? y : Rows{};
+  const bool vector = x.columns % 4 == 0 && vector_rows(x) && vector_rows(kept);
+  ABQ_RETURN_IF_CUDA_ERROR(
+      launch_hadamard_quantize(rows_in(x), matrix, rows_out(kept), tokens, vector, plan, stream),
+      "hadamard_quantize of {} in {} x {}, {} bits", matrix.size(), x.m, x.columns, tokens.bits);
   return {};
 }
 

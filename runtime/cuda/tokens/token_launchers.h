@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "runtime/cuda/tokens/hadamard_plan.h"
+#include "runtime/cuda/tokens/hadamard_row_plan.h"
 #include "runtime/cuda/tokens/token_plan.h"
 #include "runtime/cuda/views.h"
 #include "runtime/token_draw.h"
@@ -52,6 +52,10 @@ cudaError_t launch_add(RowsIn a, RowsIn b, RowsOut y, int m, int columns, bool v
 // Each matrix.size() neighbours transformed; `plan` is plan_hadamard()'s, or one to be timed.
 cudaError_t launch_hadamard(RowsIn x, const HadamardMatrix& matrix, RowsOut y, int m, int columns,
                             bool vector, const HadamardPlan& plan, cudaStream_t stream);
+// The same, quantized; y may be null or receives the transformed values too.
+cudaError_t launch_hadamard_quantize(RowsIn x, const HadamardMatrix& matrix, RowsOut y,
+                                     const TokenTiles& tokens, bool vector,
+                                     const HadamardRowPlan& plan, cudaStream_t stream);
 cudaError_t launch_argmax(RowsIn x, int32_t* best, int m, int columns, bool vector,
                           cudaStream_t stream);
 cudaError_t launch_draw(RowsIn logits, const TokenDraw* draws, int32_t* ids, int m, int columns,

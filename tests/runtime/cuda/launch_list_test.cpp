@@ -132,7 +132,7 @@ TEST_CASE("every storage of a real list is written before it is read, and memory
   CHECK(plan_memory(list.storages, sizes).bytes < sum / 2);
 }
 
-TEST_CASE("attention transforms its heads itself, and one launch a block is left of the rest") {
+TEST_CASE("attention transforms its heads itself, the rest is quantized by the same launch") {
   const Program program = tiny_program("w4a4-kv4-q4+rotate");
   const LaunchList list = launches_of(program);
   const auto blocks = static_cast<size_t>(layers(program));
@@ -143,7 +143,7 @@ TEST_CASE("attention transforms its heads itself, and one launch a block is left
           .size == 384);
   CHECK(transforms[0].x.columns == 384);
   CHECK(transforms[0].y.columns == 384);
-  CHECK(list.launches.size() == blocks * 10 + 3);
+  CHECK(list.launches.size() == blocks * 9 + 3);  // as many as without a rotation
   CHECK(all<RotaryLaunch>(list).empty());
   for (const AttentionLaunch& attention : all<AttentionLaunch>(list)) {
     CHECK(attention.query_rope != kNone);
@@ -165,7 +165,7 @@ TEST_CASE("attention transforms its heads itself, and one launch a block is left
   CHECK(std::all_of(count.begin(), count.end(), [](int n) { return n == 1; }));
 }
 
-TEST_CASE("a down projection's transform lies between the gates and the codes of its tokens") {
+TEST_CASE("a down projection's transform lies behind the gates and makes the codes of its tokens") {
   for (const char* scheme : {"w8a8+rotate", "w4a16+rotate"}) {
     CAPTURE(std::string(scheme));
     const LaunchList list = launches_of(tiny_program(scheme));
@@ -178,15 +178,44 @@ TEST_CASE("a down projection's transform lies between the gates and the codes of
     const auto& gates = std::get<QuantizedLinearLaunch>((found - 1)->operation);
     CHECK(gates.gated);
     CHECK(gates.y.storage == transform.x.storage);
-    if (const auto* quantize = std::get_if<QuantizeLaunch>(&(found + 1)->operation)) {
-      CHECK(quantize->x.storage == transform.y.storage);
-      CHECK(quantize->in_decode);
+    if (const auto* down = std::get_if<QuantizedLinearLaunch>(&(found + 1)->operation)) {
+      CHECK(found->steps.size() == 2);
+      CHECK(transform.tokens != kNone);
+      CHECK(transform.tokens == down->input);
+      CHECK_FALSE(transform.y_is_read);
+      const Storage& scratch = list.storages[static_cast<size_t>(transform.y.storage)];
+      CHECK(scratch.first == scratch.last);
     } else {
+      CHECK(transform.tokens == kNone);
       const auto* split = std::get_if<SplitLaunch>(&(found + 1)->operation);
       REQUIRE(split != nullptr);
       CHECK(split->x.storage == transform.y.storage);
     }
   }
+}
+
+TEST_CASE("a transform that others read too leaves its values behind its codes") {
+  Program program = tiny_program("w8a8+rotate");
+  const auto found =
+      std::find_if(program.steps.begin(), program.steps.end(), [](const Program::Step& step) {
+        return std::holds_alternative<Program::Hadamard>(step.operation) &&
+               std::get<Program::Hadamard>(step.operation).size == 384;
+      });
+  REQUIRE(found != program.steps.end());
+  program.buffers.push_back(program.buffers[found->output]);
+  const auto sum = static_cast<uint32_t>(program.buffers.size() - 1);
+  const auto behind = (found + 2) - program.steps.begin();  // its quantization is the next step
+  program.steps.insert(program.steps.begin() + behind,
+                       {"twice", {found->output, found->output}, sum, Program::Add{}});
+  const LaunchList list = launches_of(program);
+  const auto transforms = all<HadamardLaunch>(list);
+  REQUIRE(transforms.size() == static_cast<size_t>(layers(program)));
+  CHECK(transforms[0].tokens != kNone);
+  CHECK(transforms[0].y_is_read);
+  CHECK_FALSE(transforms[1].y_is_read);
+  const auto sums = all<AddLaunch>(list);
+  REQUIRE(sums.size() == 1);
+  CHECK(sums[0].a.storage == transforms[0].y.storage);
 }
 
 TEST_CASE("transforms that attention cannot take are launches of their own") {

@@ -20,66 +20,89 @@ bool same_bits(float a, float b) {
 
 struct Matrix {
   std::vector<float> signs;
+  std::vector<uint32_t> packed;
   HadamardMatrix matrix;
 
   explicit Matrix(int64_t size) {
     const compute::HadamardFactors& factors = compute::hadamard_factors(size);
     signs = hadamard_signs(factors);
+    packed = packed_hadamard_signs(factors);
     matrix.order = static_cast<int>(factors.order);
     matrix.length = static_cast<int>(factors.length);
     matrix.scale = factors.scale();
     matrix.signs = signs.empty() ? nullptr : signs.data();
+    matrix.packed = packed.empty() ? nullptr : packed.data();
   }
 };
 
 // Runs a phase thread by thread, in one order and in the other in turns.
 class EmulatedBlock {
  public:
-  EmulatedBlock(const HadamardRows& rows, const HadamardMatrix& h, const HadamardPlan& p, int slice)
-      : matrix(h), plan(p), rows_(rows), slice_(slice), memory_(p.shared_bytes / 16) {
+  EmulatedBlock(const HadamardMatrix& h, const HadamardBlockPlan& p, bool vector)
+      : matrix(h), plan(p), vector_(vector), memory_(p.shared_bytes / 16) {
     std::fill(memory_.begin(), memory_.end(),
               make_float4(kUnwritten, kUnwritten, kUnwritten, kUnwritten));
-    all_threads([](const HadamardBlock& b) { b.stage_signs(); });
   }
 
-  void choose(int unit) { unit_ = unit; }
-  void load() const {
-    all_threads([](const HadamardBlock& b) { b.load(); });
-  }
-  template <int kRounds>
-  void rounds(int log) const {
-    all_threads([log](const HadamardBlock& b) { b.rounds<kRounds>(log); });
-  }
-  void store() const {
-    all_threads([](const HadamardBlock& b) { b.store(); });
-  }
-  template <int kColumns>
-  void mix() const {
-    all_threads([](const HadamardBlock& b) { b.mix<kColumns>(); });
+  unsigned char* memory() { return reinterpret_cast<unsigned char*>(memory_.data()); }
+  HadamardBlock thread(int index) { return HadamardBlock(matrix, plan, index, vector_, memory()); }
+  template <class Phase>
+  void all_threads(const Phase& phase) {
+    backwards_ = !backwards_;
+    for (int i = 0; i < plan.threads; ++i)
+      phase(thread(backwards_ ? plan.threads - 1 - i : i));
   }
 
   HadamardMatrix matrix;
-  HadamardPlan plan;
+  HadamardBlockPlan plan;
 
  private:
-  template <class Phase>
-  void all_threads(const Phase& phase) const {
-    backwards_ = !backwards_;
-    for (int i = 0; i < plan.threads; ++i) {
-      const int thread = backwards_ ? plan.threads - 1 - i : i;
-      HadamardBlock block(rows_, matrix, plan, slice_, thread,
-                          reinterpret_cast<unsigned char*>(memory_.data()));
-      block.choose(unit_);
-      phase(block);
-    }
-  }
-
-  HadamardRows rows_;
-  int slice_;
-  int unit_ = 0;
-  mutable bool backwards_ = false;
-  mutable std::vector<float4> memory_;
+  bool vector_;
+  bool backwards_ = false;
+  std::vector<float4> memory_;
 };
+
+// What transform_rounds() and transform_unit() see as a block: a phase of it is that of all
+// threads.
+template <class Take>
+struct Phases {
+  EmulatedBlock& block;
+  const Take& take;  // gives a thread's HadamardBlock its unit
+  HadamardMatrix matrix = block.matrix;
+  HadamardBlockPlan plan = block.plan;
+
+  template <class Phase>
+  void all(const Phase& phase) const {
+    block.all_threads([&](HadamardBlock b) {
+      take(b);
+      phase(b);
+    });
+  }
+  void stage_signs() const {
+    all([](const HadamardBlock& b) { b.stage_signs(); });
+  }
+  void stage_packed() const {
+    all([](const HadamardBlock& b) { b.stage_packed(); });
+  }
+  void load() const {
+    all([](const HadamardBlock& b) { b.load(); });
+  }
+  template <int kRounds>
+  void rounds(int log) const {
+    all([log](const HadamardBlock& b) { b.rounds<kRounds>(log); });
+  }
+  void store() const {
+    all([](const HadamardBlock& b) { b.store(); });
+  }
+  template <int kColumns>
+  void mix() const {
+    all([](const HadamardBlock& b) { b.mix<kColumns>(); });
+  }
+};
+template <class Take>
+Phases(EmulatedBlock&, const Take&) -> Phases<Take>;
+
+constexpr auto kNothing = [] {};  // phases meet when they return
 
 struct Case {
   int64_t size;
@@ -110,10 +133,12 @@ void check_case(const Case& c, int stride_gap, bool in_place) {
   const bool vector = c.columns % 4 == 0 && stride % 4 == 0;
   const HadamardRows rows{x, stride, y, stride, c.m, c.columns, vector};
   for (int slice = 0; slice < plan.slices; ++slice) {
-    EmulatedBlock block(rows, h.matrix, plan, slice);
+    EmulatedBlock block(h.matrix, plan, vector);
     for (int unit = 0; unit < c.m * plan.units; ++unit) {
-      block.choose(unit);
-      transform_unit(block, [] {});
+      const auto take = [&](HadamardBlock& b) { b.take_slice(rows, plan, slice, unit); };
+      const Phases phases{block, take};
+      if (unit == 0) phases.stage_signs();
+      transform_unit(phases, kNothing);
     }
   }
   int64_t wrong = 0;
@@ -124,6 +149,74 @@ void check_case(const Case& c, int stride_gap, bool in_place) {
     }
   }
   CHECK(wrong == 0);
+}
+
+// The mixing of a block that keeps its sums until all threads have read the values.
+template <int kColumns, class Take>
+void mix_in_place(EmulatedBlock& block, const Take& take) {
+  struct Sums {
+    float of[kHadamardRows][kColumns];
+  };
+  std::vector<Sums> sums(static_cast<size_t>(block.plan.threads));
+  for (const bool writes : {false, true}) {
+    block.all_threads([&](HadamardBlock b) {
+      take(b);
+      auto& own = sums[static_cast<size_t>(b.thread)].of;
+      if (writes) {
+        b.write_own<kColumns>(own);
+      } else {
+        b.mix_own<kColumns>(own);
+      }
+    });
+  }
+}
+
+// The rows of a cluster that quantizes them, block by block.
+void check_tiles(const Case& c, int blocks, int mixed) {
+  CAPTURE(c.size);
+  CAPTURE(c.columns);
+  CAPTURE(blocks);
+  CAPTURE(mixed);
+  const Matrix h(c.size);
+  const HadamardRowPlan plan = plan_hadamard_rows(h.matrix, c.m, c.columns, blocks, mixed);
+  if (plan.blocks == 0) return;  // too much for a block
+  CHECK(plan.blocks == blocks);
+  CHECK(plan.threads % kLanes == 0);
+  CHECK(plan.threads <= kMaxHadamardRowThreads);
+  Random random(static_cast<uint64_t>(c.columns));
+  std::vector<float4> memory(static_cast<size_t>(c.m) * static_cast<size_t>(c.columns) / 4 + 1);
+  float* const x = reinterpret_cast<float*>(memory.data());
+  std::vector<float> expected;
+  for (int i = 0; i < c.m * c.columns; ++i) {
+    x[i] = static_cast<float>(random.normal());
+    expected.push_back(x[i]);
+  }
+  compute::cpu_device().hadamard({expected.data(), c.m, c.columns}, c.size, false);
+
+  const bool mixes = h.matrix.order > 1;
+  const bool vector = c.columns % 4 == 0;
+  const HadamardRows rows{x, c.columns, nullptr, 0, c.m, c.columns, vector};
+  int64_t wrong = 0, seen = 0;
+  for (int row = 0; row < c.m; ++row) {
+    for (int rank = 0; rank < blocks; ++rank) {
+      EmulatedBlock block(h.matrix, plan, vector);
+      const auto take = [&](HadamardBlock& b) { b.take_tiles(rows, plan, row, rank); };
+      const Phases phases{block, take};
+      if (mixes) phases.stage_packed();
+      transform_rounds(phases, kNothing);
+      if (mixes && mixed == 4) mix_in_place<4>(block, take);
+      if (mixes && mixed == 8) mix_in_place<8>(block, take);
+      HadamardBlock one = block.thread(0);
+      const int start = one.take_tiles(rows, plan, row, rank);
+      for (int i = one.share.first; i < one.share.last; ++i, ++seen) {
+        const float got =
+            mixes ? one.values[i - one.share.first] : one.values[one.at(i)] * h.matrix.scale;
+        wrong += same_bits(got, expected[static_cast<size_t>(row * c.columns + start + i)]) ? 0 : 1;
+      }
+    }
+  }
+  CHECK(wrong == 0);
+  CHECK(seen == int64_t{c.m} * c.columns);
 }
 
 }  // namespace
@@ -152,6 +245,45 @@ TEST_CASE("hadamard: rows lie apart, unaligned and in place") {
         check_case(c, gap, in_place);
   }
   check_case({11008, 2, 11008}, 4, true);  // signs that are not staged
+}
+
+TEST_CASE("hadamard: the blocks of a cluster make whole rows, of one segment or of several") {
+  for (const Case& c :
+       {Case{2, 3, 6}, Case{2, 1, 514}, Case{48, 2, 624}, Case{64, 2, 64}, Case{64, 1, 4096},
+        Case{96, 2, 1056}, Case{384, 2, 384}, Case{384, 2, 1152}, Case{1024, 2, 1024},
+        Case{1376, 2, 11008}, Case{4096, 1, 8192}, Case{5120, 1, 5120}, Case{11008, 1, 11008},
+        Case{13824, 1, 13824}, Case{14336, 1, 14336}}) {
+    for (const int blocks : {1, 2, 4, 8}) {
+      check_tiles(c, blocks, 4);
+      if (c.size != 48 && c.size != 1376) check_tiles(c, blocks, 8);  // lengths of 4
+    }
+  }
+}
+
+TEST_CASE("hadamard: long rows are quantized by more blocks, or by a launch of their own") {
+  for (const int64_t size : {2, 96, 1024, 11008, 14336, 18944, 28672, 32768, 49152}) {
+    CAPTURE(size);
+    const Matrix h(size);
+    for (const int m : {1, 8, 33, 257, 2048}) {
+      const HadamardRowPlan plan = choose_hadamard_rows(h.matrix, m, static_cast<int>(size));
+      if (plan.blocks == 0) continue;
+      CHECK(plan.shared_bytes <= 218 * 1024);
+      CHECK((plan.blocks & (plan.blocks - 1)) == 0);
+      CHECK(plan.blocks <= kMaxCluster);
+      CHECK(plan.threads <= kMaxHadamardRowThreads);
+    }
+  }
+  for (const int64_t size : {64, 384, 4096, 11008, 14336, 28672}) {
+    CAPTURE(size);
+    const Matrix h(size);
+    CHECK(choose_hadamard_rows(h.matrix, 2048, static_cast<int>(size)).blocks == 1);
+    CHECK(choose_hadamard_rows(h.matrix, 40, static_cast<int>(size)).blocks == 2);
+    // Many rows of H_m, few tokens: a launch of more blocks than a cluster has is faster.
+    CHECK(choose_hadamard_rows(h.matrix, 1, static_cast<int>(size)).blocks ==
+          (size == 11008 ? 0 : 8));
+  }
+  CHECK(choose_hadamard_rows(Matrix(1024).matrix, 1, 1024 * 1024).blocks == 0);
+  CHECK(choose_hadamard_rows(Matrix(12).matrix, 2048, 1200).blocks == 0);  // a length of 1
 }
 
 TEST_CASE("hadamard: plans cover all rows of the matrix and stay within a multiprocessor") {

@@ -215,6 +215,59 @@ void time_hadamard(int m, int size) {
   }
 }
 
+// Of the transform and the quantization behind it: two launches, and one by clusters of all sizes.
+void time_hadamard_quantize(int m, int size) {
+  const Stream stream;
+  const compute::HadamardFactors& factors = compute::hadamard_factors(size);
+  HadamardMatrix matrix;
+  matrix.order = static_cast<int>(factors.order);
+  matrix.length = static_cast<int>(factors.length);
+  matrix.scale = factors.scale();
+  DeviceArray<float> signs;
+  DeviceArray<uint32_t> packed;
+  if (factors.order > 1) {
+    signs = on_device(hadamard_signs(factors));
+    packed = on_device(packed_hadamard_signs(factors));
+    matrix.signs = signs.data();
+    matrix.packed = packed.data();
+  }
+  DeviceRows x(random_rows(m, size, size, 40));
+  DeviceRows y(HostRows(m, size, size));
+  TokenMemory memory(m, size);
+  if (m > 8) {  // the form that the linear behind reads
+    memory.tokens.planes = nullptr;
+  } else {
+    memory.tokens.codes = nullptr;
+  }
+  const int count = m > 64 ? 20 : 200;
+  const double apart = microseconds(stream, count, [&] {
+    require_ok(hadamard(x.values(), matrix, y.rows(), stream));
+    require_ok(quantize(y.values(), memory.tokens, stream));
+  });
+  std::printf("hadamard_quantize m %4d of %5d: two launches %7.2f us, one", m, size, apart);
+  const HadamardRowPlan chosen = choose_hadamard_rows(matrix, m, size);
+  for (const int blocks : {1, 2, 4, 8}) {
+    for (const int mixed : {4, 8}) {
+      const HadamardRowPlan plan = plan_hadamard_rows(matrix, m, size, blocks, mixed);
+      if (plan.blocks == 0 || (m > 64 && blocks > 2) || (matrix.order == 1 && mixed > 4)) continue;
+      const double time = microseconds(stream, count, [&] {
+        require_ok(launch_hadamard_quantize({x.values().data, size}, matrix, {nullptr, 0},
+                                            memory.tokens, true, plan, stream));
+      });
+      const bool is_chosen = chosen.blocks == blocks && chosen.columns == mixed;
+      std::printf("  %d x %d: %.2f%s", blocks, mixed, time, is_chosen ? " (chosen)" : "");
+    }
+  }
+  std::printf("%s\n", chosen.blocks == 0 ? "  (two are chosen)" : "");
+}
+
+TEST_CASE("tokens: times of a transform and its quantization" * doctest::skip(!wanted())) {
+  for (const int size : {4096, 11008, 13824, 14336, 28672}) {
+    for (const int m : {1, 8, 16, 32, 64, 512, 2048})
+      time_hadamard_quantize(m, size);
+  }
+}
+
 TEST_CASE("tokens: times of the kernels" * doctest::skip(!wanted())) {
   for (const int k : {4096, 11008}) {
     time_quantizers(1, k);
