@@ -49,8 +49,7 @@ __host__ __device__ inline HadamardShare hadamard_tiles(const HadamardMatrix& ma
 constexpr int kMaxHadamardRowThreads = 1024;
 
 // A plan for m tokens and clusters of `blocks` (a power of two) whose threads mix `mixed` columns,
-// 4 or 8: a divisor of the length. columns <=
-// kMaxHeldTiles * kTileDepth.
+// 4 or 8: a divisor of the length. A row has at most kMaxHeldTiles tiles.
 inline HadamardRowPlan plan_hadamard_rows(const HadamardMatrix& matrix, int m, int columns,
                                           int blocks, int mixed) {
   constexpr unsigned kSharedBytes = 218 * 1024;  // of 227 KiB; the exchange takes some
