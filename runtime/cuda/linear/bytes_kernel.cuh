@@ -54,6 +54,13 @@ struct BytesBlock {
           sums[r][b][c] = 0;
   }
 
+  // Rows beyond the last tile repeat it, and their outputs go nowhere.
+  __device__ __forceinline__ void load(Unit& into, int r, int unit) const {
+    const int tile = min(n_tile + r, tiles_of(w.n, kTileRows) - 1);
+    into.load(reinterpret_cast<const uint4*>(w.tiles) + Unit::place(w, tile, k_tiles, unit, lane),
+              Unit::loads(w, k_tiles, unit));
+  }
+
   // Adds the second sum of each block of tokens to its first.
   __device__ __forceinline__ void join_sums() {
     if constexpr (kTurns == 2) {
@@ -244,17 +251,15 @@ __global__ void __launch_bounds__(32 * kMaxWarps, B == 1 ? 2 : 1)
   self.n_tile = blockIdx.x * R;
   self.token = blockIdx.y * 8 * B;
   const int units = Unit::count(self.k_tiles);
-  const int last_tile = tiles_of(w.n, kTileRows) - 1;
 
-  // load_tile: rows beyond the last tile repeat it, and their outputs go nowhere.
+  // load_tile
   Unit ring[D][R];
 #pragma unroll
   for (int d = 0; d < D; ++d) {
     const int unit = self.warp + d * self.warps;
 #pragma unroll
     for (int r = 0; r < R; ++r)
-      if (unit < units)
-        ring[d][r].load(w, min(self.n_tile + r, last_tile), self.k_tiles, unit, self.lane);
+      if (unit < units) self.load(ring[d][r], r, unit);
   }
   EarlyTerms early{};
   if (R == 1 && !grouped) early.rows = load_row_terms(w, self.n_tile, 0, (threadIdx.x >> 3) & 7);
@@ -299,8 +304,7 @@ __global__ void __launch_bounds__(32 * kMaxWarps, B == 1 ? 2 : 1)
       const int ahead = unit + D * self.warps;
 #pragma unroll
       for (int r = 0; r < R; ++r)
-        if (ahead < units)
-          ring[d][r].load(w, min(self.n_tile + r, last_tile), self.k_tiles, ahead, self.lane);
+        if (ahead < units) self.load(ring[d][r], r, ahead);
     }
     if constexpr (!grouped) {
       const bool last = turn + 1 == turns;

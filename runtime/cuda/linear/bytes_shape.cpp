@@ -3,10 +3,15 @@
 
 #include "runtime/cuda/linear/base5_tiles.h"
 #include "runtime/cuda/linear/bytes_launchers.h"
+#include "runtime/cuda/linear/bytes_tokens.h"
 
 namespace abq::runtime::cuda {
 
 BlockShape bytes_shape(const WeightTiles& w, const TokenTiles& x) {
+  if (x.m <= kFewTokens) {
+    const BlockShape shape = bytes_tokens_shape(w);
+    if (shape.clusters > 0) return shape;
+  }
   const int k_tiles = tiles_of(w.k, kTileDepth);
   const int n_tiles = tiles_of(w.n, kTileRows);
   const bool base5 = w.encoding == TileEncoding::kBase5;
@@ -21,6 +26,10 @@ BlockShape bytes_shape(const WeightTiles& w, const TokenTiles& x) {
 
 cudaError_t launch_bytes(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,
                          BlockShape shape, cudaStream_t stream) {
+  if (shape.clusters > 0) {
+    return w.encoding == TileEncoding::kBase5 ? launch_tokens_base5(w, x, output, shape, stream)
+                                              : launch_tokens_planes(w, x, output, shape, stream);
+  }
   if (w.encoding == TileEncoding::kBase5) return launch_bytes_base5(w, x, output, shape, stream);
   if (w.planes <= 2) return launch_bytes_planes2(w, x, output, shape, stream);
   if (w.planes <= 4) return launch_bytes_planes4(w, x, output, shape, stream);

@@ -13,11 +13,17 @@ namespace abq::runtime::cuda {
 // Warps of a block share K.
 struct BlockShape {
   // 2, 4, 6 or 8 (bits with base 5: 2 to 8): threads come in 64s, so that each finishes the same
-  // rows. bits_tokens: one for each k-tile of a block.
+  // rows.
   int warps = 8;
-  int depth = 2;    // bits: k-tiles (base 5: units) of a lane under way; the next instance serves
-  int tiles = 1;    // bits_tokens: tiles of 16 rows of a cluster
-  int cluster = 1;  // bits_tokens: blocks that share K: 1, 2, 4 or 8
+  // Of a lane under way. bits: k-tiles (base 5: units), the next instance serves. bytes for up to 8
+  // tokens: row tiles, 1, and for base 5 and shares of 2 units of 1 or 2 planes 2.
+  int depth = 2;
+  // bytes for up to 8 tokens (bytes_tokens.h): clusters of the grid, 0 for the kernel that runs
+  // everything; blocks of a cluster (1, 2, 4 or 8); units of a share (1 and 2 planes: 2 or 4, 3 and
+  // 4 planes: 2 or 3, base 5: 1).
+  int clusters = 0;
+  int cluster = 1;
+  int share = 1;
 };
 
 inline constexpr int kMaxWarps = 8;
@@ -38,7 +44,6 @@ constexpr int one_wave_warps(int64_t all_blocks, int blocks) {
 
 BlockShape bits_shape(const WeightTiles& w);
 BlockShape bits_base5_shape(const WeightTiles& w);
-BlockShape bits_tokens_shape(const WeightTiles& w);
 BlockShape bytes_shape(const WeightTiles& w, const TokenTiles& x);
 
 cudaError_t launch_bits(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,
@@ -46,11 +51,6 @@ cudaError_t launch_bits(const WeightTiles& w, const TokenTiles& x, const LinearO
 // Base 5, tokens of kBase5BitColumns planes in all.
 cudaError_t launch_bits_base5(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,
                               BlockShape shape, cudaStream_t stream);
-// 2 to 8 tokens and 1 to 4 planes, per channel, K up to bits_tokens_depth() on this device.
-// shape.warps follows from K and the cluster.
-int64_t bits_tokens_depth();
-cudaError_t launch_bits_tokens(const WeightTiles& w, const TokenTiles& x,
-                               const LinearOutput& output, BlockShape shape, cudaStream_t stream);
 cudaError_t launch_bits_groups(const WeightTiles& w, const TokenTiles& x,
                                const LinearOutput& output, cudaStream_t stream);
 cudaError_t launch_bytes(const WeightTiles& w, const TokenTiles& x, const LinearOutput& output,

@@ -4,7 +4,6 @@
 #include "quant/gemm_variants.h"
 #include "runtime/cuda/cuda_status.h"
 #include "runtime/cuda/half/half_linear.h"
-#include "runtime/cuda/linear/bits_tokens.h"
 #include "runtime/cuda/linear/launchers.h"
 #include "runtime/cuda/linear_kernels.h"
 #include "runtime/cuda/wgmma/wgmma_linear.h"
@@ -13,10 +12,7 @@ namespace abq::runtime::cuda {
 namespace {
 
 // Where kernels take over from each other: to be what was measured.
-constexpr int kBitsPair = 32;  // most pairs of planes of cuda.bits
-// cuda.bits for several tokens: more rows and fewer inputs than these (measured at K = 4096).
-constexpr int64_t kBitsTokensRows = int64_t{4} * kMultiprocessors * kTileRows;
-constexpr int64_t kBitsTokensDepth = 6144;
+constexpr int kBitsPair = 32;         // most pairs of planes of cuda.bits
 constexpr int64_t kBytesTokens = 64;  // most tokens of cuda.bytes where wgmma can run
 constexpr int kBitsWgmmaPair = 8;     // fewer pairs of planes than this: cuda.bits_wgmma
 constexpr int64_t kMaxTokens = int64_t{8} * 65535;  // blocks of 8 tokens are a grid's second axis
@@ -51,16 +47,9 @@ Status check_bits(const LinearProblem& p) {
   if (p.group_size > 0 && p.m > kMaxGroupedBitTokens)
     return unsupported("cuda.bits: {} tokens with groups; it takes 1 to {}", p.m,
                        kMaxGroupedBitTokens);
-  if (p.group_size > 0 || p.m * p.activation_bits <= kMaxBitColumns) return {};
-  if (p.m > kMaxBitTokens)
-    return unsupported("cuda.bits: {} tokens of {} bits; it takes up to {} tokens, or {} planes",
-                       p.m, p.activation_bits, kMaxBitTokens, kMaxBitColumns);
-  if (p.planes > kMaxTokenPlanes)
-    return unsupported("cuda.bits: {} planes of weights and {} tokens; it takes up to {}", p.planes,
-                       p.m, kMaxTokenPlanes);
-  if (p.k > bits_tokens_depth())
-    return unsupported("cuda.bits: K={} and {} tokens; on this device it takes up to {}", p.k, p.m,
-                       bits_tokens_depth());
+  if (p.group_size == 0 && p.m * p.activation_bits > kMaxBitColumns)
+    return unsupported("cuda.bits: {} tokens of {} bits; it takes up to {} planes of tokens", p.m,
+                       p.activation_bits, kMaxBitColumns);
   return {};
 }
 
@@ -119,8 +108,7 @@ LinearKernel choose_kernel(const LinearProblem& problem) {
   if (problem.activation_bits == 16) return LinearKernel::kHalf;
   const int pair = problem.planes * problem.activation_bits;
   const bool few_columns = problem.m * problem.activation_bits <= kMaxBitColumns;
-  const bool wide = problem.n > kBitsTokensRows && problem.k <= kBitsTokensDepth;
-  if (pair <= kBitsPair && problem.group_size == 0 && (few_columns || wide) &&
+  if (pair <= kBitsPair && problem.group_size == 0 && few_columns &&
       can_run(LinearKernel::kBits, problem).ok())
     return LinearKernel::kBits;
   if (problem.m <= kBytesTokens) return LinearKernel::kBytes;
@@ -143,10 +131,8 @@ Status run_linear(LinearKernel kernel, const WeightTiles& weights, const TokenTi
     error = launch_bytes(weights, tokens, output, bytes_shape(weights, tokens), stream);
   } else if (weights.group_size > 0) {
     error = launch_bits_groups(weights, tokens, output, stream);
-  } else if (tokens.m * tokens.bits <= kMaxBitColumns) {
-    error = launch_bits(weights, tokens, output, bits_shape(weights), stream);
   } else {
-    error = launch_bits_tokens(weights, tokens, output, bits_tokens_shape(weights), stream);
+    error = launch_bits(weights, tokens, output, bits_shape(weights), stream);
   }
   ABQ_RETURN_IF_CUDA_ERROR(error, "{} with M={} N={} K={}, {} planes x {} bits, groups of {}",
                            linear_kernel_name(kernel), tokens.m, weights.n, weights.k,

@@ -58,4 +58,11 @@ ABQ_TILE_FUNCTION uint32_t field_codes(const uint32_t (&words)[Cap][4], int step
   return (words[step % Cap][w] >> (Cap * (step / Cap) % 8)) & kMask;
 }
 
+// The same times 2^(Cap * (step / Cap)): where they lie.
+template <int Cap>
+ABQ_TILE_FUNCTION uint32_t field_in_place(const uint32_t (&words)[Cap][4], int step, int w) {
+  constexpr uint32_t kMask = Cap == 8 ? 0xffffffffu : Cap == 4 ? 0x0f0f0f0fu : 0x03030303u;
+  return words[step % Cap][w] & (kMask << (Cap * (step / Cap)));
+}
+
 }  // namespace abq::runtime::cuda

@@ -6,7 +6,7 @@
 #include <array>
 #include <bit>
 
-#include "runtime/cuda/linear/bits_tokens.h"
+#include "runtime/cuda/linear/bytes_tokens.h"
 #include "runtime/cuda/linear/plane_fields.h"
 #include "tests/runtime/cuda/linear_cases.h"
 
@@ -133,111 +133,6 @@ std::vector<int64_t> bits_of_tile(const HostTiles& w, const HostTokens& x, int n
   return products;
 }
 
-using LaneSums = std::array<std::array<int32_t, 4>, 32>;  // of a slot
-
-// The slot of a row tile and a k-tile: block j of 8 columns is plane j of all tokens.
-LaneSums slot_sums(const HostTiles& w, const HostTokens& x, int n_tile, int k_tile) {
-  LaneSums slot{};
-  for (int plane = 0; plane < w.planes; ++plane) {
-    std::array<std::array<uint32_t, 4>, 32> a{};
-    for (int lane = 0; lane < 32; ++lane)
-      for (size_t i = 0; i < 4; ++i)
-        a[static_cast<size_t>(lane)][i] =
-            w.words[static_cast<size_t>(
-                        4 * plane_load(n_tile, w.k_tiles, k_tile, w.planes, plane, lane)) +
-                    i];
-    for (int j = 0; j < x.bits; ++j) {
-      std::array<std::array<uint32_t, 2>, 32> b{};
-      for (int lane = 0; lane < 32; ++lane) {
-        if (lane_row(lane) >= x.m) continue;
-        const int64_t pair =
-            token_plane_pair(lane_row(lane), w.k_tiles, k_tile, x.bits, 0, lane_column(lane)) +
-            4 * j;
-        for (size_t h = 0; h < 2; ++h)
-          b[static_cast<size_t>(lane)][h] = x.planes[static_cast<size_t>(2 * pair) + h];
-      }
-      Sums sums{};
-      bit_product(a, b, sums);
-      for (int lane = 0; lane < 32; ++lane)
-        for (int i = 0; i < 4; ++i)  // C registers 0, 2, 1, 3 of the lane
-          slot[static_cast<size_t>(lane)][static_cast<size_t>(i)] +=
-              static_cast<int32_t>(sums[static_cast<size_t>(lane_row(lane) + 8 * (i % 2))]
-                                       [static_cast<size_t>(2 * lane_column(lane) + i / 2)])
-              << (plane + j);
-    }
-  }
-  return slot;
-}
-
-// All blocks of a grid, as bits_tokens_kernel walks them: sums [token][16 rows of each tile].
-std::vector<int64_t> tokens_of_grid(const HostTiles& w, const HostTokens& x,
-                                    const TokensGrid& grid) {
-  std::vector<int64_t> products(static_cast<size_t>(x.m * 16 * w.n_tiles), -1);
-  using Memory = std::vector<std::array<int32_t, 4>>;  // of a block
-  const auto add = [](std::array<int32_t, 4>& to, const std::array<int32_t, 4>& from) {
-    for (size_t i = 0; i < 4; ++i)
-      to[i] += from[i];
-  };
-  for (int cluster = 0; cluster < grid.clusters(); ++cluster) {
-    std::vector<Memory> shared(static_cast<size_t>(grid.cluster()),
-                               Memory(static_cast<size_t>(grid.shared_bytes() / 16)));
-    const int first = grid.first_row(cluster << grid.cluster_log2);
-    const int rows = grid.rows(first);
-    const bool alone = grid.cluster() == 1;
-    for (int rank = 0; rank < grid.cluster(); ++rank) {
-      Memory& own = shared[static_cast<size_t>(rank)];
-      CHECK(grid.rank((cluster << grid.cluster_log2) + rank) == rank);
-      const int warps = grid.first_k(rank + 1) - grid.first_k(rank);
-      CHECK(warps <= grid.warps());
-      for (int row = 0; row < rows; ++row)
-        for (int warp = 0; warp < warps; ++warp) {
-          const LaneSums sums = slot_sums(w, x, first + row, grid.first_k(rank) + warp);
-          for (int lane = 0; lane < 32; ++lane) {
-            add(own[static_cast<size_t>((grid.slot(row) + warp) * kLanes + lane)],
-                sums[static_cast<size_t>(lane)]);
-            if (alone) continue;
-            add(shared[static_cast<size_t>(grid.owner(row))][static_cast<size_t>(
-                    (grid.arrival(grid.own_number(row)) + rank) * kLanes + lane)],
-                sums[static_cast<size_t>(lane)]);
-          }
-        }
-    }
-    for (int rank = 0; rank < grid.cluster(); ++rank)
-      for (int i = 0; i < 64 * grid.owned(rows, rank); ++i) {
-        if (pair_token(i % 64) >= x.m) continue;
-        const int n_tile = first + rank + ((i / 64) << grid.cluster_log2);
-        const int at = alone ? grid.slot(i / 64) : grid.arrival(i / 64);
-        for (int half = 0; half < 2; ++half) {
-          int64_t sum = 0;
-          for (int from = 0; from < (alone ? grid.warps() : grid.cluster()); ++from) {
-            const int word = ((at + from) * kLanes * 2 + i % 64) * 2 + half;
-            sum += shared[static_cast<size_t>(rank)][static_cast<size_t>(word / 4)]
-                         [static_cast<size_t>(word % 4)];
-          }
-          products[static_cast<size_t>((pair_token(i % 64) * w.n_tiles + n_tile) * 16 +
-                                       pair_row(i % 64) + 8 * half)] = sum;
-        }
-      }
-  }
-  return products;
-}
-
-void check_grid(int planes, int bits, int64_t m, int64_t n, int64_t k, int tiles, int cluster) {
-  const quant::QuantizedWeights w = random_weights({planes, false, 0, false}, n, k, 7);
-  const quant::QuantizedTokens x = random_tokens(bits, m, k, 8);
-  const std::vector<int64_t> products = quant::reference_code_products(x, w);
-  const HostTiles host({&w}, false);
-  const std::vector<int64_t> got =
-      tokens_of_grid(host, HostTokens(x), tokens_grid(n, k, tiles, cluster));
-  CAPTURE(k);
-  CAPTURE(tiles);
-  CAPTURE(cluster);
-  for (int64_t token = 0; token < m; ++token)
-    for (int64_t row = 0; row < 16 * host.n_tiles; ++row)
-      REQUIRE(got[static_cast<size_t>(token * 16 * host.n_tiles + row)] ==
-              (row < n ? products[static_cast<size_t>(token * n + row)] : 0));
-}
-
 // A registers of every step of a lane, expanded as kernels do it.
 template <int Cap>
 std::vector<std::array<uint32_t, 4>> expanded_planes(const HostTiles& w, int n_tile, int lane) {
@@ -272,16 +167,23 @@ std::vector<std::array<uint32_t, 4>> expanded_base5(const HostTiles& w, int n_ti
   return steps;
 }
 
-std::vector<int64_t> bytes_of_tile(const HostTiles& w, const HostTokens& x, int n_tile) {
-  std::array<std::vector<std::array<uint32_t, 4>>, 32> registers;
+// Of all lanes of a row tile.
+using TileRegisters = std::array<std::vector<std::array<uint32_t, 4>>, 32>;
+TileRegisters expanded_tile(const HostTiles& w, int n_tile) {
+  TileRegisters registers;
   for (int lane = 0; lane < 32; ++lane)
     registers[static_cast<size_t>(lane)] = w.encoding == TileEncoding::kBase5
                                                ? expanded_base5(w, n_tile, lane)
                                            : w.planes <= 2 ? expanded_planes<2>(w, n_tile, lane)
                                            : w.planes <= 4 ? expanded_planes<4>(w, n_tile, lane)
                                                            : expanded_planes<8>(w, n_tile, lane);
+  return registers;
+}
+
+// Products of the k-tiles begin .. end - 1 with up to 8 tokens.
+Sums byte_sums(const TileRegisters& registers, const HostTokens& x, int begin, int end) {
   Sums sums{};
-  for (int step = 0; step < kTileSteps * w.k_tiles; ++step) {
+  for (int step = kTileSteps * begin; step < kTileSteps * end; ++step) {
     std::array<std::array<uint32_t, 4>, 32> a{};
     std::array<std::array<uint32_t, 2>, 32> b{};
     for (int lane = 0; lane < 32; ++lane) {
@@ -296,11 +198,104 @@ std::vector<int64_t> bytes_of_tile(const HostTiles& w, const HostTokens& x, int 
     }
     byte_product(a, b, sums);
   }
+  return sums;
+}
+
+std::vector<int64_t> bytes_of_tile(const HostTiles& w, const HostTokens& x, int n_tile) {
+  const Sums sums = byte_sums(expanded_tile(w, n_tile), x, 0, w.k_tiles);
   std::vector<int64_t> products;
   for (int token = 0; token < x.m; ++token)
     for (size_t row = 0; row < 16; ++row)
       products.push_back(sums[row][static_cast<size_t>(token)]);
   return products;
+}
+
+using LaneSums = std::array<std::array<int32_t, 4>, 32>;  // of a slot
+
+LaneSums slot_of(const Sums& sums) {
+  LaneSums slot{};
+  for (int lane = 0; lane < 32; ++lane)
+    for (int i = 0; i < 4; ++i)  // C registers 0, 2, 1, 3 of the lane
+      slot[static_cast<size_t>(lane)][static_cast<size_t>(i)] =
+          static_cast<int32_t>(sums[static_cast<size_t>(lane_row(lane) + 8 * (i % 2))]
+                                   [static_cast<size_t>(2 * lane_column(lane) + i / 2)]);
+  return slot;
+}
+
+// All blocks of a grid, as bytes_tokens_kernel walks them, with shares of `share_tiles`
+// k-tiles: sums [token][16 rows of each tile].
+std::vector<int64_t> tokens_of_grid(const HostTiles& w, const HostTokens& x, const TokensGrid& grid,
+                                    int share_tiles) {
+  std::vector<int64_t> products(static_cast<size_t>(x.m * 16 * w.n_tiles), -1);
+  using Memory = std::vector<std::array<int32_t, 4>>;  // of a block
+  const auto add = [](std::array<int32_t, 4>& to, const std::array<int32_t, 4>& from) {
+    for (size_t i = 0; i < 4; ++i)
+      to[i] += from[i];
+  };
+  for (int cluster = 0; cluster < grid.clusters; ++cluster) {
+    std::vector<Memory> shared(static_cast<size_t>(grid.cluster()),
+                               Memory(static_cast<size_t>(grid.slots() * kLanes)));
+    const int first = grid.first_row(cluster << grid.cluster_log2);
+    const int rows = grid.rows(cluster << grid.cluster_log2);
+    const bool alone = grid.cluster() == 1;
+    for (int rank = 0; rank < grid.cluster(); ++rank) {
+      Memory& own = shared[static_cast<size_t>(rank)];
+      CHECK(grid.rank((cluster << grid.cluster_log2) + rank) == rank);
+      const int warps = grid.first_share(rank + 1) - grid.first_share(rank);
+      CHECK(warps <= grid.warps());
+      for (int row = 0; row < rows; ++row) {
+        const TileRegisters registers = expanded_tile(w, first + row);
+        for (int warp = 0; warp < warps; ++warp) {
+          const int begin = share_tiles * (grid.first_share(rank) + warp);
+          const LaneSums sums =
+              slot_of(byte_sums(registers, x, begin, std::min(begin + share_tiles, w.k_tiles)));
+          for (int lane = 0; lane < 32; ++lane) {
+            add(own[static_cast<size_t>((grid.slot(row) + warp) * kLanes + lane)],
+                sums[static_cast<size_t>(lane)]);
+            if (alone) continue;
+            add(shared[static_cast<size_t>(grid.owner(row))][static_cast<size_t>(
+                    (grid.arrival(grid.own_number(row)) + rank) * kLanes + lane)],
+                sums[static_cast<size_t>(lane)]);
+          }
+        }
+      }
+    }
+    for (int rank = 0; rank < grid.cluster(); ++rank)
+      for (int i = 0; i < 64 * grid.owned(rows, rank); ++i) {
+        if (pair_token(i % 64) >= x.m) continue;
+        const int n_tile = first + rank + ((i / 64) << grid.cluster_log2);
+        const int at = alone ? grid.slot(i / 64) : grid.arrival(i / 64);
+        for (int half = 0; half < 2; ++half) {
+          int64_t sum = 0;
+          for (int from = 0; from < (alone ? grid.warps() : grid.cluster()); ++from) {
+            const int word = ((at + from) * kLanes * 2 + i % 64) * 2 + half;
+            sum += shared[static_cast<size_t>(rank)][static_cast<size_t>(word / 4)]
+                         [static_cast<size_t>(word % 4)];
+          }
+          products[static_cast<size_t>((pair_token(i % 64) * w.n_tiles + n_tile) * 16 +
+                                       pair_row(i % 64) + 8 * half)] = sum;
+        }
+      }
+  }
+  return products;
+}
+
+void check_grid(const quant::WeightSpec& spec, int bits, int64_t m, int64_t n, int64_t k,
+                int clusters, int cluster, int share_tiles) {
+  const quant::QuantizedWeights w = random_weights(spec, n, k, 7);
+  const quant::QuantizedTokens x = random_tokens(bits, m, k, 8);
+  const std::vector<int64_t> products = quant::reference_code_products(x, w);
+  const HostTiles host({&w}, false);
+  const int shares = tiles_of(host.k_tiles, share_tiles);
+  const std::vector<int64_t> got =
+      tokens_of_grid(host, HostTokens(x), tokens_grid(n, shares, clusters, cluster), share_tiles);
+  CAPTURE(k);
+  CAPTURE(clusters);
+  CAPTURE(cluster);
+  for (int64_t token = 0; token < m; ++token)
+    for (int64_t row = 0; row < 16 * host.n_tiles; ++row)
+      REQUIRE(got[static_cast<size_t>(token * 16 * host.n_tiles + row)] ==
+              (row < n ? products[static_cast<size_t>(token * n + row)] : 0));
 }
 
 void check_tiles(const quant::WeightSpec& spec, int bits, int64_t m, int64_t n, int64_t k) {
@@ -337,12 +332,23 @@ TEST_CASE("tiles and tokens in the fragments of the matrix instructions give the
 
 TEST_CASE("clusters share out row tiles and depth so that every code product is counted once") {
   for (const int cluster : {1, 2, 4, 8})
-    for (const int tiles : {1, 3, 8}) {
-      check_grid(2, 8, 8, 70, 1100, tiles, cluster);
-      check_grid(3, 4, 5, 40, 2400, tiles, cluster);
+    for (const int clusters : {1, 2, 3}) {
+      check_grid({2, false, 0, false}, 8, 8, 70, 1100, clusters, cluster, 2);
+      check_grid({3, false, 0, false}, 4, 5, 40, 2400, clusters, cluster, 1);
+      check_grid({2, true, 0, false}, 8, 7, 70, 1600, clusters, cluster, 3);
     }
-  check_grid(4, 5, 2, 20, 200, 16, 8);
-  check_grid(1, 1, 7, 150, 300, 8, 2);
+  check_grid({4, false, 0, false}, 5, 2, 20, 200, 2, 8, 1);
+  check_grid({1, false, 0, false}, 1, 7, 150, 300, 4, 2, 2);
+}
+
+TEST_CASE("fields in place are codes times the power of two of their place") {
+  uint32_t words[4][4];
+  for (uint32_t i = 0; i < 16; ++i)
+    words[i / 4][i % 4] = 0x9e3779b9u * (i + 1);
+  for (int step = 0; step < kTileSteps; ++step)
+    for (int w = 0; w < 4; ++w)
+      CHECK((field_in_place<4>(words, step, w) >> (4 * (step / 4))) ==
+            field_codes<4>(words, step, w));
 }
 
 TEST_CASE("base-5 units of one, two and three tiles give the code products") {

@@ -1,7 +1,9 @@
 // cuda.bits and cuda.bytes on a device against the reference; weight tiles against the host's.
 #include <doctest/doctest.h>
 
-#include "runtime/cuda/linear/bits_tokens.h"
+#include "runtime/cuda/launch.cuh"
+#include "runtime/cuda/linear/bytes_launchers.h"
+#include "runtime/cuda/linear/bytes_tokens.h"
 #include "runtime/cuda/linear/launchers.h"
 #include "tests/runtime/cuda/linear_rig.h"
 
@@ -51,12 +53,25 @@ std::vector<WeightSpec> all_specs(int group_size) {
 void check_launcher(LinearCase& linear, const char* kernel, decltype(launch_bits)* launcher,
                     const BlockShape& shape) {
   linear.check(
-      fmt::format("{} of {} warps, depth {}, {} tiles, cluster {}", kernel, shape.warps,
-                  shape.depth, shape.tiles, shape.cluster),
+      fmt::format("{} of {} warps, depth {}, {} clusters of {}, share {}", kernel, shape.warps,
+                  shape.depth, shape.clusters, shape.cluster, shape.share),
       [&](const LinearOutput& output) {
         const cudaError_t error = launcher(linear.tiles(), linear.tokens(), output, shape, nullptr);
         return error == cudaSuccess ? Status() : device_error("{}", cudaGetErrorString(error));
       });
+}
+
+// Whether launch_bytes has the share for these weights, and this device the cluster.
+bool runs_shape(const WeightTiles& w, const BlockShape& shape) {
+  const bool base5 = w.encoding == TileEncoding::kBase5;
+  const bool two_planes = !base5 && w.planes <= 2;
+  const bool share =
+      base5 ? shape.share == 1 : shape.share == 2 || shape.share == (two_planes ? 4 : 3);
+  const bool depth = shape.depth == 1 || base5 || (two_planes && shape.share == 2);
+  const int most =
+      shape.share == 4 || (base5 && shape.depth == 2) ? kMaxTokenWarps / 2 : kMaxTokenWarps;
+  return share && depth && tokens_warps(w, shape) <= most &&
+         (shape.cluster == 1 || launches_overlap());
 }
 
 std::vector<uint32_t> tile_words(const WeightTiles& w) {
@@ -284,36 +299,45 @@ TEST_CASE("base-5 matrices with units of one, two and three tiles at the end equ
         check_shape({{2, true, 0, bits == 3}, bits, m, 43, k});
 }
 
-TEST_CASE("two to eight tokens by bits equal the reference at every width") {
+TEST_CASE("one to eight tokens and deep weights equal the reference at every width") {
+  std::vector<WeightSpec> specs = {{2, true, 0, true}};
   for (int p = 1; p <= kMaxTokenPlanes; ++p)
-    for (int64_t m = 2; m <= kMaxBitTokens; ++m)
-      for (const int q : {1, 3, 4, 5, 8}) {
-        check_shape({{p, false, 0, p == 3}, q, m, 40 + m, 200 * m});
-        check_shape({{p, false, 0, p == 2}, q, m, 24, 2816});
-      }
-  for (const int64_t m : {2, 5, 8}) {
-    check_shape({{2, false, 0, false}, 8, m, 4096, 4096});
-    check_shape({{4, false, 0, false}, 8, m, 1100, 11008});
-    check_shape({{3, false, 0, false}, 4, m, 11008, 512});
+    specs.push_back({p, false, 0, p == 3});
+  for (const WeightSpec& spec : specs) {
+    for (int64_t m = 1; m <= kFewTokens; ++m)
+      for (const int q : {1, 4, 8})
+        check_shape({spec, q, m, 40 + m, 2400 + 200 * m});
+    check_shape({spec, 8, 8, 1100, 11008});
+    check_shape({spec, 8, 5, 4096, 4096});
+    check_shape({spec, 8, 8, 11008, 2816});
+    for (const bool gated : {false, true}) {
+      LinearCase parts(spec, {88, 88}, gated, 8, 7, 4096);
+      check_kernels(parts, true);
+    }
   }
 }
 
-TEST_CASE("every cluster and every number of row tiles gives the same sums of tokens") {
-  for (const int p : {1, 2, 3, 4})
+TEST_CASE("every cluster and every number of them gives the same sums of tokens") {
+  for (const WeightSpec& spec : {WeightSpec{1, false, 0, false}, WeightSpec{2, false, 0, false},
+                                 WeightSpec{3, false, 0, false}, WeightSpec{4, false, 0, false},
+                                 WeightSpec{2, true, 0, false}})
     for (const int64_t k : {200, 2304, 4096})
       for (const int64_t m : {3, 8}) {
-        LinearCase linear({p, false, 0, false}, {210}, false, m == 3 ? 4 : 8, m, k);
-        for (const int cluster : {1, 2, 4, 8})
-          for (const int tiles : {1, 2, 5, 8, 16}) {
-            if (tokens_grid(210, k, tiles, cluster).warps() > kMaxTokenWarps) continue;
-            check_launcher(linear, "cuda.bits", launch_bits_tokens, {0, 0, tiles, cluster});
-          }
+        LinearCase linear(spec, {210}, false, m == 3 ? 4 : 8, m, k);
+        for (const int share : {1, 2, 3, 4})
+          for (const int depth : {1, 2})
+            for (const int cluster : {1, 2, 4, 8})
+              for (const int clusters : {1, 3, 14}) {
+                const BlockShape shape{
+                    .depth = depth, .clusters = clusters, .cluster = cluster, .share = share};
+                if (!runs_shape(linear.tiles(), shape)) continue;
+                check_launcher(linear, "cuda.bytes", launch_bytes, shape);
+              }
       }
 }
 
-TEST_CASE("tokens by bits at the largest depth are exact") {
-  // Largest codes everywhere.
-  const int64_t k = bits_tokens_depth();
+TEST_CASE("the largest sums of eight tokens are exact") {
+  const int64_t k = 49152;
   quant::QuantizedWeights w = random_weights({4, false, 0, false}, 20, k, 1);
   quant::QuantizedTokens x = random_tokens(8, 2, k, 2);
   std::fill(w.codes.begin(), w.codes.end(), uint8_t{15});
@@ -324,7 +348,7 @@ TEST_CASE("tokens by bits at the largest depth are exact") {
   auto raw = uploaded(std::vector<int64_t>(40, -1));
   LinearOutput output;
   output.raw = raw.data();
-  ABQ_REQUIRE_OK(run_linear(LinearKernel::kBits, tiles.view(), tokens.view(), output, nullptr));
+  ABQ_REQUIRE_OK(run_linear(LinearKernel::kBytes, tiles.view(), tokens.view(), output, nullptr));
   CHECK((required(raw.download()) == std::vector<int64_t>(40, 15 * 255 * k)));
 }
 
@@ -369,23 +393,13 @@ TEST_CASE("problems that a kernel cannot run are refused with the limit") {
   CHECK(can_run(LinearKernel::kBits, base5).to_string() ==
         "unsupported: cuda.bits: groups of weights in base 5; it takes them per channel");
   LinearProblem many{2, TileEncoding::kPlanes, 0, 8, 8, 64, 64};
-  CHECK(can_run(LinearKernel::kBits, many).ok());
+  CHECK(can_run(LinearKernel::kBits, many).to_string() ==
+        "unsupported: cuda.bits: 8 tokens of 8 bits; it takes up to 8 planes of tokens");
   CHECK(choose_kernel(many) == LinearKernel::kBytes);
-  many.n = 11008;
+  many.activation_bits = 1;
   CHECK(choose_kernel(many) == LinearKernel::kBits);
-  many.planes = 5;
-  CHECK(can_run(LinearKernel::kBits, many).to_string() ==
-        "unsupported: cuda.bits: 5 planes of weights and 8 tokens; it takes up to 4");
-  many.planes = 2;
-  many.k = bits_tokens_depth() + 1;
-  CHECK(can_run(LinearKernel::kBits, many).to_string() ==
-        fmt::format("unsupported: cuda.bits: K={} and 8 tokens; on this device it takes up to {}",
-                    many.k, many.k - 1));
-  CHECK(choose_kernel(many) == LinearKernel::kBytes);
-  many.k = 64;
+  many.activation_bits = 8;
   many.m = 9;
-  CHECK(can_run(LinearKernel::kBits, many).to_string() ==
-        "unsupported: cuda.bits: 9 tokens of 8 bits; it takes up to 8 tokens, or 8 planes");
   CHECK(can_run(LinearKernel::kBytes, many).ok());
   many.group_size = 96;
   CHECK(can_run(LinearKernel::kBytes, many).to_string() ==

@@ -8,7 +8,6 @@
 #include <string_view>
 
 #include "runtime/cuda/bench/read_kernel.h"
-#include "runtime/cuda/linear/bits_tokens.h"
 #include "runtime/cuda/linear/launchers.h"
 #include "tests/runtime/cuda/linear_rig.h"
 
@@ -92,27 +91,29 @@ struct Alternatives {
   std::vector<BlockShape> bits;
   std::vector<BlockShape> bytes;
 };
-// Row tiles of a cluster x blocks of it.
-std::vector<BlockShape> token_shapes(const WeightTiles& w) {
+// Other numbers of clusters than the chosen one: 1 to 3 blocks for each multiprocessor.
+std::vector<BlockShape> token_shapes(const WeightTiles& w, const BlockShape& chosen) {
+  const int n_tiles = tiles_of(w.n, kTileRows);
   std::vector<BlockShape> shapes;
-  for (const int cluster : {1, 2, 4, 8})
-    for (const int tiles : {2, 4, 8, 16}) {
-      const TokensGrid grid = tokens_grid(w.n, w.k, tiles, cluster);
-      if (grid.warps() > kMaxTokenWarps || tiles < cluster / 2) continue;
-      shapes.push_back({grid.warps(), 2, tiles, cluster});
-    }
+  for (const int blocks : {1, 2, 3}) {
+    shapes.push_back(chosen);
+    shapes.back().clusters = std::min(n_tiles, blocks * kMultiprocessors / chosen.cluster);
+  }
   return shapes;
 }
-Alternatives alternatives(const WeightTiles& w, int m) {
-  if (m > 1 && w.encoding == TileEncoding::kPlanes) return {token_shapes(w), {{8, 2}}};
-  if (m > 1) return {{}, {{8, 2}, {4, 2}}};
+Alternatives alternatives(const WeightTiles& w, int m, const BlockShape& chosen) {
+  if (m > 1) {
+    std::vector<BlockShape> shapes;
+    if (chosen.clusters > 0) shapes = token_shapes(w, chosen);
+    shapes.push_back({8, 2});
+    return {{}, shapes};
+  }
   if (w.encoding == TileEncoding::kBase5)
     return {{{8, 1}, {6, 1}, {4, 1}, {8, 2}, {4, 2}, {2, 2}}, {{8, 1}}};
   return {{{8, 4}, {4, 4}, {2, 4}, {w.planes == 3 ? 4 : 6, 2}}, {{8, 2}, {8, 4}, {4, 2}, {2, 4}}};
 }
 
-// The chosen kernel, then other block shapes (warps x depth; row tiles x blocks of a cluster for
-// several tokens by bits).
+// The chosen kernel, then other block shapes: warps x depth, or clusters x their blocks.
 void print_times(const char* scheme, const Rotation& weights, int bits, int m, double floor) {
   const WeightTiles& first = weights.at(0);
   DeviceTokens tokens{HostTokens(random_tokens(bits, m, first.k, 5))};
@@ -124,32 +125,28 @@ void print_times(const char* scheme, const Rotation& weights, int bits, int m, d
   const LinearProblem problem{first.planes, first.encoding, first.group_size, bits, m,
                               first.n,      first.k};
   const LinearKernel chosen = choose_kernel(problem);
-  const bool tokens_by_bits = chosen == LinearKernel::kBits && m * bits > kMaxBitColumns;
-  const BlockShape shape = tokens_by_bits                  ? bits_tokens_shape(first)
-                           : chosen == LinearKernel::kBits ? bits_shape(first)
-                                                           : bytes_shape(first, x);
+  const BlockShape shape =
+      chosen == LinearKernel::kBits ? bits_shape(first) : bytes_shape(first, x);
   const double us = time_us([&](int turn, cudaStream_t stream) {
     return run_linear(chosen, weights.at(turn), x, output, stream).ok() ? cudaSuccess
                                                                         : cudaErrorUnknown;
   });
-  const auto name = [](const BlockShape& of, bool by_tokens) {
-    return fmt::format("{}x{}", by_tokens ? of.tiles : of.warps, by_tokens ? of.cluster : of.depth);
+  const auto name = [](const BlockShape& of) {
+    return of.clusters > 0 ? fmt::format("{}c{}", of.clusters, of.cluster)
+                           : fmt::format("{}x{}", of.warps, of.depth);
   };
   std::printf("%-3s a%d M=%d %-10s %s %.2f us %.2fx |", scheme, bits, m,
-              std::string(linear_kernel_name(chosen)).c_str(), name(shape, tokens_by_bits).c_str(),
-              us, us / floor);
-  const auto print = [&](const char* kernel, auto launcher, const std::vector<BlockShape>& shapes,
-                         bool by_tokens) {
+              std::string(linear_kernel_name(chosen)).c_str(), name(shape).c_str(), us, us / floor);
+  const auto print = [&](const char* kernel, auto launcher, const std::vector<BlockShape>& shapes) {
     if (!shapes.empty()) std::printf(" %s", kernel);
     for (const BlockShape& other : shapes)
-      std::printf(" %s %.2f", name(other, by_tokens).c_str(),
-                  time_us([&](int turn, cudaStream_t stream) {
+      std::printf(" %s %.2f", name(other).c_str(), time_us([&](int turn, cudaStream_t stream) {
                     return launcher(weights.at(turn), x, output, other, stream);
                   }));
   };
-  const Alternatives others = alternatives(first, m);
-  print("bits", m > 1 ? launch_bits_tokens : launch_bits, others.bits, m > 1);
-  print("bytes", launch_bytes, others.bytes, false);
+  const Alternatives others = alternatives(first, m, shape);
+  print("bits", launch_bits, others.bits);
+  print("bytes", launch_bytes, others.bytes);
   std::printf("\n");
   std::fflush(stdout);
 }
