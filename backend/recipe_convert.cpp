@@ -32,6 +32,7 @@ void to_proto(const quant::RotationSettings& rotation, proto::RotationSettings* 
   out->set_value_output(rotation.value_output);
   out->set_query_key(rotation.query_key);
   out->set_down(rotation.down);
+  out->set_down_size(rotation.down_size);
   out->set_half_tables(rotation.half_tables);
 }
 
@@ -43,6 +44,10 @@ Result<quant::RotationSettings> from_proto(const proto::RotationSettings& rotati
   if (rotation.has_value_output()) out.value_output = rotation.value_output();
   if (rotation.has_query_key()) out.query_key = rotation.query_key();
   if (rotation.has_down()) out.down = rotation.down();
+  if (rotation.down_size() < 0)
+    return invalid_argument("rotation: down_size is {}, expected a size, or 0 for one by width",
+                            rotation.down_size());
+  out.down_size = rotation.down_size();
   if (rotation.has_half_tables()) out.half_tables = rotation.half_tables();
   return out;
 }

@@ -65,10 +65,23 @@ const HadamardFactors& hadamard_factors(int64_t size) {
   return found->second;
 }
 
-int64_t largest_hadamard(int64_t columns) {
-  for (int64_t divisor = 1; divisor < columns; ++divisor)
-    if (columns % divisor == 0 && has_hadamard(columns / divisor)) return columns / divisor;
+int64_t largest_hadamard(int64_t columns, int64_t most_order) {
+  for (int64_t divisor = 1; divisor < columns; ++divisor) {
+    if (columns % divisor != 0) continue;
+    const int64_t order = least_order(columns / divisor);
+    if (order > 0 && order <= most_order) return columns / divisor;
+  }
   return 1;
+}
+
+int64_t largest_hadamard(int64_t columns) {
+  return largest_hadamard(columns, kMaxPaleyOrder);
+}
+
+int64_t online_hadamard(int64_t columns, int bits) {
+  constexpr int kFineBits = 8;
+  constexpr int64_t kFewParts = 64;
+  return largest_hadamard(columns, bits >= kFineBits ? kFewParts : kMaxPaleyOrder);
 }
 
 }  // namespace abq::compute

@@ -35,7 +35,13 @@ double hadamard_entry(const HadamardFactors& factors, int64_t row, int64_t colum
 bool has_hadamard(int64_t size);
 // The factors of H_size, which must exist; made once and kept.
 const HadamardFactors& hadamard_factors(int64_t size);
-// The largest divisor of `columns` that is the size of a Hadamard matrix; 1 for odd numbers.
+// The largest divisor of `columns` that is the size of a Hadamard matrix of at most `most_order` in
+// its first factor; 1 for odd numbers.
+int64_t largest_hadamard(int64_t columns, int64_t most_order);
+// The same of any order.
 int64_t largest_hadamard(int64_t columns);
+// What is transformed at run time in front of activations of `bits`: the largest there is, and from
+// 8 bits on, where smaller ones lose little, one that mixes at most 64 parts (docs/rotation.md).
+int64_t online_hadamard(int64_t columns, int bits);
 
 }  // namespace abq::compute

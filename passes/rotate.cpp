@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <optional>
 
 #include "compute/hadamard.h"
@@ -58,8 +59,14 @@ Status check_value_output(const ir::Region& region) {
   return {};
 }
 
-Status check_down(const ir::Region& region) {
+Status check_down(const ir::Region& region, int64_t size) {
   for (const int silu_mul : nodes_of(region, ir::Op::kSiluMul)) {
+    const int64_t width = region.type(node_at(region, silu_mul).result).shape.back();
+    if (size > 0 && (width % size != 0 || !compute::has_hadamard(size)))
+      return invalid_argument(
+          "{}: its {} channels are not segments of \"down_size\": {} with a Hadamard matrix; leave "
+          "it out for {}",
+          node_at(region, silu_mul).name, width, size, compute::largest_hadamard(width));
     if (!ir::feeds_linears_only(region, node_at(region, silu_mul).result))
       return unsupported(
           "{}: its result is read by more than linears with weights of their own; leave its "
@@ -74,12 +81,13 @@ Status check_down(const ir::Region& region) {
 class RegionRotation {
  public:
   RegionRotation(ir::Module& module, ir::Region& region, const Rotation& rotation,
-                 const quant::RotationSettings& settings, quant::RotationReport& report)
+                 const quant::RotationSettings& settings, PassContext& context)
       : module_(module),
         region_(region),
         rotation_(rotation),
         settings_(settings),
-        report_(report) {}
+        schemes_(context.layer_schemes),
+        report_(*context.report.rotation) {}
 
   Status run() {
     if (!rotation_.is_identity()) {
@@ -153,7 +161,7 @@ class RegionRotation {
     std::reverse(gates.begin(), gates.end());
     for (const int gate : gates) {
       const ir::ValueId value = node_at(region_, gate).result;
-      const int64_t size = compute::largest_hadamard(region_.type(value).shape.back());
+      const int64_t size = down_size(value);
       if (size == 1) continue;
       for (const int reader : region_.users(value))
         ABQ_RETURN_IF_ERROR(
@@ -164,6 +172,16 @@ class RegionRotation {
       report_.down = size;
     }
     return {};
+  }
+
+  int64_t down_size(ir::ValueId value) const {
+    if (settings_.down_size > 0) return settings_.down_size;
+    int bits = 16;
+    for (const int reader : region_.users(value)) {
+      const auto scheme = schemes_.find(node_at(region_, reader).name);
+      bits = std::min(bits, scheme == schemes_.end() ? 1 : scheme->second.activation_bits);
+    }
+    return compute::online_hadamard(region_.type(value).shape.back(), bits);
   }
 
   // A hadamard of `value` as node `place` of the region.
@@ -182,6 +200,7 @@ class RegionRotation {
   ir::Region& region_;
   const Rotation& rotation_;
   const quant::RotationSettings& settings_;
+  const std::map<std::string, quant::Scheme>& schemes_;
   quant::RotationReport& report_;
 };
 
@@ -202,8 +221,7 @@ struct Rotate : BlockPass {
  private:
   Status rotate(ir::Module& module, ir::Region& region, PassContext& context) {
     if (!rotation_) ABQ_RETURN_IF_ERROR(begin(module, context));
-    ABQ_RETURN_IF_ERROR(
-        RegionRotation(module, region, *rotation_, settings_, *context.report.rotation).run());
+    ABQ_RETURN_IF_ERROR(RegionRotation(module, region, *rotation_, settings_, context).run());
     if (region.kind == ir::RegionKind::kHead) note_untied(module, context);
     return {};
   }
@@ -219,7 +237,7 @@ struct Rotate : BlockPass {
         return unsupported("{}: the residual stream has {} channels, and {} before", region.name,
                            stream.width, *width);
       if (settings_.value_output) ABQ_RETURN_IF_ERROR(check_value_output(region));
-      if (settings_.down) ABQ_RETURN_IF_ERROR(check_down(region));
+      if (settings_.down) ABQ_RETURN_IF_ERROR(check_down(region, settings_.down_size));
     }
     rotation_.emplace(settings_.residual, *width, context.recipe.seed);
     context.report.rotation = quant::RotationReport{

@@ -156,7 +156,9 @@ class LlamaProgram {
     const uint32_t up = linear(name + ".up", mlp_input, shape_.intermediate);
     uint32_t gated = step(name + ".silu_mul", {gate, up}, shape_.intermediate, Program::SiluMul{});
     if (variant_.rotated)
-      gated = transformed(name + ".down", gated, compute::largest_hadamard(shape_.intermediate));
+      gated = transformed(
+          name + ".down", gated,
+          compute::online_hadamard(shape_.intermediate, variant_.scheme->activation_bits));
     const uint32_t down =
         linear(name + ".down", linear_input(name + ".down", gated), shape_.hidden);
     return step(name + ".add2", {middle, down}, shape_.hidden, Program::Add{});

@@ -100,6 +100,7 @@ Json recipe_json(const proto::Recipe& recipe) {
                         {"value_output", recipe.rotation().value_output()},
                         {"query_key", recipe.rotation().query_key()},
                         {"down", recipe.rotation().down()},
+                        {"down_size", recipe.rotation().down_size()},
                         {"half_tables", recipe.rotation().half_tables()}};
   }
   if (recipe.has_correction()) {

@@ -59,6 +59,7 @@ TEST_CASE("a recipe's rotation survives its stored form and says what it leaves 
                                               .value_output = false,
                                               .query_key = true,
                                               .down = false,
+                                              .down_size = 64,
                                               .half_tables = false};
     const auto back = backend::recipe_from_json(backend::recipe_to_json(recipe), "r.json");
     REQUIRE_MESSAGE(back.ok(), back.status().to_string());
@@ -67,6 +68,7 @@ TEST_CASE("a recipe's rotation survives its stored form and says what it leaves 
     CHECK_FALSE(back->rotation->value_output);
     CHECK(back->rotation->query_key);
     CHECK_FALSE(back->rotation->down);
+    CHECK(back->rotation->down_size == 64);
     CHECK_FALSE(back->rotation->half_tables);
   }
   const auto defaults =
@@ -76,6 +78,8 @@ TEST_CASE("a recipe's rotation survives its stored form and says what it leaves 
   CHECK(defaults->rotation->down);
   CHECK(contains(refusal(R"({"scheme": "w4a4", "rotation": {"residual": "cayley"}})"),
                  "rotation: residual is 'cayley', expected hadamard, orthogonal, none"));
+  CHECK(contains(refusal(R"({"scheme": "w4a4", "rotation": {"down_size": -2}})"),
+                 "down_size is -2, expected a size"));
 }
 
 TEST_CASE("a recipe file leaves out what it does not change") {

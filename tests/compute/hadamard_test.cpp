@@ -92,6 +92,22 @@ TEST_CASE("sizes of Hadamard matrices take the least order") {
   CHECK(largest_hadamard(92) == 4);
   CHECK(largest_hadamard(9 * 344) == 3 * 344);
   CHECK(largest_hadamard(7) == 1);
+  CHECK(largest_hadamard(11008, 64) == 256);
+  CHECK(largest_hadamard(11008, 344) == 11008);
+}
+
+TEST_CASE("in front of 8 bits and more, transforms at run time mix few parts") {
+  struct Row {
+    int64_t columns, fine, coarse;
+  };
+  for (const Row& row :
+       {Row{4096, 4096, 4096}, Row{11008, 256, 11008}, Row{13824, 4608, 13824},
+        Row{14336, 14336, 14336}, Row{17920, 3584, 17920}, Row{18944, 512, 18944}}) {
+    CAPTURE(row.columns);
+    CHECK(online_hadamard(row.columns, 8) == row.fine);
+    CHECK(online_hadamard(row.columns, 16) == row.fine);
+    CHECK(online_hadamard(row.columns, 7) == row.coarse);
+  }
 }
 
 TEST_CASE("the transform has the same bits on every level") {

@@ -153,6 +153,20 @@ TEST_CASE("transforms stand after RoPE and before down projections") {
   CHECK(producer("layers.1.attn.q_rope.hadamard", 0).name == "layers.1.attn.q_rope");
 }
 
+TEST_CASE("inputs of down projections are turned in segments of the recipe's size") {
+  Rotated model({.down_size = 32, .half_tables = false});
+  CHECK(model.context.report.rotation->down == 32);
+  CHECK(model.float_difference() < kTolerance);
+  ir::Module module = make_test_model();
+  PassContext context = context_for("w4a4");
+  context.recipe.rotation = quant::RotationSettings{.down_size = 64};
+  const Status status = run_passes({"assign-schemes", "rotate"}, module, context);
+  CHECK(status.code() == StatusCode::kInvalidArgument);
+  CHECK(status.message().find("layers.0.mlp.act: its 96 channels are not segments of "
+                              "\"down_size\": 64 with a Hadamard matrix; leave it out for 96") !=
+        std::string::npos);
+}
+
 TEST_CASE("queries and keys of 16 bits are left alone") {
   ir::Module module = make_test_model();
   PassContext context = context_for("w4a8");
