@@ -44,9 +44,11 @@ Result<quant::RotationSettings> from_proto(const proto::RotationSettings& rotati
   if (rotation.has_value_output()) out.value_output = rotation.value_output();
   if (rotation.has_query_key()) out.query_key = rotation.query_key();
   if (rotation.has_down()) out.down = rotation.down();
-  if (rotation.down_size() < 0)
-    return invalid_argument("rotation: down_size is {}, expected a size, or 0 for one by width",
-                            rotation.down_size());
+  if (rotation.down_size() < 0 || rotation.down_size() == 1)
+    return invalid_argument(
+        "rotation: down_size is {}, expected 2 or more, or 0 to have one chosen; \"down\": false "
+        "leaves the transform out",
+        rotation.down_size());
   out.down_size = rotation.down_size();
   if (rotation.has_half_tables()) out.half_tables = rotation.half_tables();
   return out;

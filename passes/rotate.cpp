@@ -65,7 +65,7 @@ Status check_down(const ir::Region& region, int64_t size) {
     if (size > 0 && (width % size != 0 || !compute::has_hadamard(size)))
       return invalid_argument(
           "{}: its {} channels are not segments of \"down_size\": {} with a Hadamard matrix; leave "
-          "it out for {}",
+          "it out, or give {} for the widest",
           node_at(region, silu_mul).name, width, size, compute::largest_hadamard(width));
     if (!ir::feeds_linears_only(region, node_at(region, silu_mul).result))
       return unsupported(
@@ -169,17 +169,19 @@ class RegionRotation {
       const ir::ValueId turned = insert_transform(gate + 1, value, size);
       for (ir::Node& node : region_.nodes)
         if (node.op == ir::Op::kLinear && node.operands[0] == value) node.operands[0] = turned;
-      report_.down = size;
+      report_.down = std::max(report_.down, size);
     }
     return {};
   }
 
   int64_t down_size(ir::ValueId value) const {
     if (settings_.down_size > 0) return settings_.down_size;
+    constexpr int kUnknownBits = 1;  // may be few: the widest
     int bits = 16;
     for (const int reader : region_.users(value)) {
       const auto scheme = schemes_.find(node_at(region_, reader).name);
-      bits = std::min(bits, scheme == schemes_.end() ? 1 : scheme->second.activation_bits);
+      bits =
+          std::min(bits, scheme == schemes_.end() ? kUnknownBits : scheme->second.activation_bits);
     }
     return compute::online_hadamard(region_.type(value).shape.back(), bits);
   }
@@ -210,6 +212,7 @@ struct Rotate : BlockPass {
   }
   bool has_ends() const override { return true; }
   Status run_end(ir::Module& module, ir::Region& end, PassContext& context) override {
+    ABQ_RETURN_IF_ERROR(begin(module, context));
     const std::vector<ir::ValueId> halves = half_tables(module, end);
     ABQ_RETURN_IF_ERROR(rotate(module, end, context));
     if (!settings_.half_tables) return {};
@@ -220,14 +223,15 @@ struct Rotate : BlockPass {
 
  private:
   Status rotate(ir::Module& module, ir::Region& region, PassContext& context) {
-    if (!rotation_) ABQ_RETURN_IF_ERROR(begin(module, context));
+    ABQ_RETURN_IF_ERROR(begin(module, context));
     ABQ_RETURN_IF_ERROR(RegionRotation(module, region, *rotation_, settings_, context).run());
     if (region.kind == ir::RegionKind::kHead) note_untied(module, context);
     return {};
   }
 
-  // Looks at the whole module before anything in it changes.
+  // Once: looks at the whole module before anything in it changes.
   Status begin(const ir::Module& module, PassContext& context) {
+    if (rotation_) return {};
     settings_ = context.recipe.rotation.value_or(quant::RotationSettings{});
     std::optional<int64_t> width;
     for (const ir::Region& region : module.regions) {

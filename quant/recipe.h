@@ -82,7 +82,7 @@ struct RotationSettings {
   bool value_output = true;  // per head, between v and o; folded into both
   bool query_key = true;     // per head, after RoPE; online, where attention is quantized
   bool down = true;          // before down projections; online
-  int64_t down_size = 0;     // of the transforms before down projections; 0 = chosen by width
+  int64_t down_size = 0;     // of the transforms before down projections; 0 = online_hadamard()
   bool half_tables = true;   // embedding and head that change stored as float16, else float32
 };
 

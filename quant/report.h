@@ -83,7 +83,7 @@ struct RotationReport {
   uint64_t seed = 0;
   int64_t value_output = 0;
   int64_t query_key = 0;  // online
-  int64_t down = 0;       // online
+  int64_t down = 0;       // online, the widest
 };
 
 // A scheme that layers could have had.

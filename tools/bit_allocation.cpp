@@ -209,10 +209,11 @@ int64_t BitAllocation::bytes_beside_linears(int64_t tokenizer_bytes) const {
     for (const ir::Node& node : region.nodes) {
       if (node.op != ir::Op::kWeight) continue;
       const std::string& name = node.string_attribute("tensor");
-      // A rotation makes two of embedding and head where they were one, and may widen them.
+      // A rotation makes two of embedding and head where they were one, and may widen them; its
+      // norms are float32.
       if (linears.contains(name) || (!recipe_.rotation && !counted.insert(name).second)) continue;
       ir::Type type = region.type(node.result);
-      if (recipe_.rotation && !recipe_.rotation->half_tables)
+      if (recipe_.rotation && (!recipe_.rotation->half_tables || type.shape.size() == 1))
         type = {ir::ElementType::kF32, 0, type.shape};
       bytes += ir::byte_size(type);
     }

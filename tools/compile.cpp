@@ -258,26 +258,43 @@ Result<Attempt> compile_once(const CompileOptions& options, const CompileInputs&
   return made;
 }
 
-// Attempts choose other widths, so that each has a work folder of its own: the first the one that
-// the user knows, the others folders in it.
-CompileOptions of_attempt(CompileOptions options, int attempt) {
-  if (attempt > 1)
-    options.work_dir = fmt::format("{}/attempt-{}", work_folder_path(options), attempt);
-  return options;
-}
+constexpr int kAttempts = 3;
 
-// They stay until the last attempt has ended: a compilation that was stopped takes up all of them.
-class AttemptFolders {
+// Attempts choose other widths, so that each has a work folder of its own: the first the one that
+// the user knows, the others folders in it. All stay until the last attempt has ended: a
+// compilation that was stopped takes up what they have.
+class Attempts {
  public:
-  void add(std::unique_ptr<WorkFolder> folder) {
+  explicit Attempts(const CompileOptions& options) : options_(options) {
+    if (options.restart) discard_later();
+  }
+
+  CompileOptions options_of(int attempt) const {
+    CompileOptions options = options_;
+    if (attempt > 1) options.work_dir = path(attempt);
+    return options;
+  }
+  void keep(std::unique_ptr<WorkFolder> folder) {
     if (folder != nullptr) folders_.push_back(std::move(folder));
   }
-  void remove() {
-    for (; !folders_.empty(); folders_.pop_back())
+  // Those of an earlier compilation, too, which needed more attempts.
+  void remove_folders() {
+    for (; folders_.size() > 1; folders_.pop_back())
       folders_.back()->remove();
+    if (options_.target.given()) discard_later();
+    if (!folders_.empty()) folders_.front()->remove();
   }
 
  private:
+  std::string path(int attempt) const {
+    return fmt::format("{}/attempt-{}", work_folder_path(options_), attempt);
+  }
+  void discard_later() const {
+    for (int attempt = kAttempts; attempt > 1; --attempt)
+      WorkFolder::discard(path(attempt));
+  }
+
+  const CompileOptions& options_;
   std::vector<std::unique_ptr<WorkFolder>> folders_;
 };
 
@@ -298,20 +315,19 @@ Result<CompileResult> compile(const CompileOptions& options) {
                          BitAllocation::measure(options, inputs.checkpoint, make_context(inputs),
                                                 std::ssize(inputs.tokenizer.bytes)));
   }
-  constexpr int kAttempts = 3;
-  AttemptFolders folders;
+  Attempts attempts(options);
   for (int attempt = 1; attempt <= kAttempts; ++attempt) {
-    ABQ_ASSIGN_OR_RETURN(Attempt made, compile_once(of_attempt(options, attempt), inputs,
+    ABQ_ASSIGN_OR_RETURN(Attempt made, compile_once(attempts.options_of(attempt), inputs,
                                                     allocation ? &*allocation : nullptr));
-    folders.add(std::move(made.folder));
+    attempts.keep(std::move(made.folder));
     const int64_t file_size = made.writer->size();
     if (allocation && !allocation->accept(made.plan.report(), file_size)) continue;
     ABQ_RETURN_IF_ERROR(made.writer->commit());
-    folders.remove();
+    attempts.remove_folders();
     if (allocation) allocation->remove_work();
     return CompileResult{std::move(made.plan), file_size};
   }
-  folders.remove();
+  attempts.remove_folders();
   return invalid_argument("{}: missed by {} choices of widths, each stricter than the last",
                           options.target.kl > 0 ? "--max-kl" : "--target-size", kAttempts);
 }

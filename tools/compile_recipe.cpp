@@ -112,7 +112,7 @@ bool says_how_to_learn(const quant::Recipe& recipe, const CompileOptions& option
   plain.distillation = {};
   return !given_learning_flags(options.correction).empty() ||
          !given_abq_flags(options.correction).empty() || !options.work_dir.empty() ||
-         backend::recipe_to_json(plain) != backend::recipe_to_json(learned);
+         options.restart || backend::recipe_to_json(plain) != backend::recipe_to_json(learned);
 }
 
 // What docs/benchmarks.md shows to be best, where there is text to learn from and something to

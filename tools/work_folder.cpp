@@ -99,6 +99,13 @@ Result<std::unique_ptr<WorkFolder>> WorkFolder::open(const std::string& path,
   return folder;
 }
 
+void WorkFolder::discard(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(path, error)) return;
+  WorkFolder folder(path);
+  if (folder.lock().ok()) folder.remove();
+}
+
 WorkFolder::~WorkFolder() {
   // Without the lock it is another process's folder.
   if (lock_ >= 0 && !removed_ && block_files(kSuffix).empty()) remove();

@@ -27,6 +27,8 @@ class WorkFolder : public passes::LearnedBlockStore {
   static Result<std::unique_ptr<WorkFolder>> open(const std::string& path,
                                                   const proto::Fingerprint& fingerprint,
                                                   bool restart);
+  // Deletes our files in a folder that no process holds, and the folder if nothing else is in it.
+  static void discard(const std::string& path);
   // Leaves no folder behind in which nothing has been learned.
   ~WorkFolder() override;
   WorkFolder(const WorkFolder&) = delete;

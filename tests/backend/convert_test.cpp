@@ -79,7 +79,9 @@ TEST_CASE("a recipe's rotation survives its stored form and says what it leaves 
   CHECK(contains(refusal(R"({"scheme": "w4a4", "rotation": {"residual": "cayley"}})"),
                  "rotation: residual is 'cayley', expected hadamard, orthogonal, none"));
   CHECK(contains(refusal(R"({"scheme": "w4a4", "rotation": {"down_size": -2}})"),
-                 "down_size is -2, expected a size"));
+                 "down_size is -2, expected 2 or more"));
+  CHECK(contains(refusal(R"({"scheme": "w4a4", "rotation": {"down_size": 1}})"),
+                 "\"down\": false leaves the transform out"));
 }
 
 TEST_CASE("a recipe file leaves out what it does not change") {

@@ -162,8 +162,9 @@ TEST_CASE("inputs of down projections are turned in segments of the recipe's siz
   context.recipe.rotation = quant::RotationSettings{.down_size = 64};
   const Status status = run_passes({"assign-schemes", "rotate"}, module, context);
   CHECK(status.code() == StatusCode::kInvalidArgument);
-  CHECK(status.message().find("layers.0.mlp.act: its 96 channels are not segments of "
-                              "\"down_size\": 64 with a Hadamard matrix; leave it out for 96") !=
+  CHECK(status.message().find(
+            "layers.0.mlp.act: its 96 channels are not segments of "
+            "\"down_size\": 64 with a Hadamard matrix; leave it out, or give 96 for the widest") !=
         std::string::npos);
 }
 

@@ -172,6 +172,12 @@ TEST_CASE("a second choice of widths that was stopped goes on where it was") {
                              "blocks taken up from " + output + ".work/attempt-2"});
   CHECK(read_bytes(output) == read_bytes(whole));
   CHECK(folder.listing() == std::vector<std::string>{"m.abq", "whole.abq"});
+
+  // Another target leaves nothing of the second choice behind, either.
+  CHECK(run_abq(calibrated(output, learned), stop).signal == SIGKILL);
+  check_ok(run_abq(calibrated(output, {"--method", "abq", "--scheme", "w4a8", "--epochs", "1",
+                                       "--force", "--target-bits", "4", "--restart"})));
+  CHECK(folder.listing() == std::vector<std::string>{"m.abq", "whole.abq"});
 }
 
 TEST_CASE("a layer that the recipe names keeps its scheme, and rounding to nearest works, too") {

@@ -133,6 +133,9 @@ TEST_CASE("without a method, widths of 6 bits and more take gptq on a rotated mo
   options.correction.epochs = 3;
   CHECK(tools::make_recipe(options)->method == "best");
   options.correction.epochs = 0;
+  options.restart = true;
+  CHECK(tools::make_recipe(options)->method == "best");
+  options.restart = false;
   options.target.bits = 7;
   CHECK(tools::make_recipe(options)->method == "best");
   options.target.bits = 0;
