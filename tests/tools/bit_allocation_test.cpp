@@ -186,8 +186,9 @@ TEST_CASE("a layer that the recipe names keeps its scheme, and rounding to neare
       "r.json",
       R"({"scheme": "w4a8", "overrides": [{"pattern": "layers.0.mlp.*", "scheme": "w8a8"}]})");
   const std::string output = folder.file("m.abq");
-  check_ok(run_abq(calibrated(output, {"--scheme", "w16a16", "--target-bits", "4"})));
-  check_ok(run_abq(calibrated(output, {"--recipe", recipe, "--target-bits", "5", "--force"})));
+  check_ok(
+      run_abq(calibrated(output, {"--method", "rtn", "--scheme", "w16a16", "--target-bits", "4"})));
+  check_ok(run_abq(gptq(output, {"--recipe", recipe, "--target-bits", "5", "--force"})));
   const Json report = inspected(output);
   CHECK(report["block_linear_bits"].get<double>() <= 5);
   for (const Json& layer : report["layers"])
