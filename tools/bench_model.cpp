@@ -93,6 +93,7 @@ class LlamaProgram {
   static compute::FloatMatrix half_matrix(int64_t rows, int64_t cols) {
     return {compute::FloatType::kF16, nullptr, rows, cols};
   }
+
   uint32_t step(std::string name, std::vector<uint32_t> inputs, int64_t columns,
                 Program::Operation operation, int bits = 0) {
     const uint32_t output = static_cast<uint32_t>(program_.buffers.size());

@@ -57,6 +57,11 @@ struct BreakingPass : Shape {
 struct TemporaryFolder {
   TemporaryFolder() { std::filesystem::create_directories(path); }
   ~TemporaryFolder() { std::filesystem::remove_all(path); }
+  PassManager::Options for_reproducers() const {
+    PassManager::Options options;
+    options.reproducer_dir = path.string();
+    return options;
+  }
   std::filesystem::path path = std::filesystem::temp_directory_path() /
                                ("abq_pass_manager_test_" + std::to_string(::getpid()));
 };
@@ -187,9 +192,7 @@ TEST_CASE("a failing pass is named with its block, and the last good IR is writt
   const TemporaryFolder folder;
   ir::Module module = make_test_model();
   PassContext context = context_for("w4a8");
-  PassManager::Options options;
-  options.reproducer_dir = folder.path.string();
-  PassManager manager(options);
+  PassManager manager(folder.for_reproducers());
   manager.add("fail", std::make_unique<FailingPass>());
   const Status status = manager.run(module, context);
   const std::string path = (folder.path / "fail.layers.1.air").string();
@@ -211,9 +214,7 @@ TEST_CASE("the reproducer of a model pass names the rounds of passes around it")
   const TemporaryFolder folder;
   ir::Module module = make_test_model();
   PassContext context = context_for("w4a8");
-  PassManager::Options options;
-  options.reproducer_dir = folder.path.string();
-  PassManager manager(options);
+  PassManager manager(folder.for_reproducers());
   Log log;
   manager.add("before", std::make_unique<LoggingBlockPass>("before", log));
   manager.add("break", std::make_unique<BreakingPass<ModelPass>>());

@@ -5,27 +5,10 @@
 #include "runtime/cuda/launch.cuh"
 #include "runtime/cuda/tokens/token_launchers.h"
 #include "tokens_buffers.h"
+#include "tokens_hadamard_matrix.h"
 
 namespace abq::runtime::cuda {
 namespace {
-
-struct DeviceMatrix {
-  DeviceArray<float> signs;
-  DeviceArray<uint32_t> packed;
-  HadamardMatrix matrix;
-
-  explicit DeviceMatrix(int64_t size) {
-    const compute::HadamardFactors& factors = compute::hadamard_factors(size);
-    matrix.order = static_cast<int>(factors.order);
-    matrix.length = static_cast<int>(factors.length);
-    matrix.scale = factors.scale();
-    if (factors.order == 1) return;
-    signs = on_device(hadamard_signs(factors));
-    matrix.signs = signs.data();
-    packed = on_device(packed_hadamard_signs(factors));
-    matrix.packed = packed.data();
-  }
-};
 
 HostRows expected_rows(const HostRows& x, int64_t size) {
   HostRows y(x.m, x.columns, x.stride);

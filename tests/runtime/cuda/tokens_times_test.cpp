@@ -8,7 +8,7 @@
 #include "runtime/cuda/bench/graph_timer.h"
 #include "runtime/cuda/launch.cuh"
 #include "runtime/cuda/tokens/token_launchers.h"
-#include "tokens_test_support.h"
+#include "tokens_hadamard_matrix.h"
 
 namespace abq::runtime::cuda {
 
@@ -180,16 +180,8 @@ void time_linear(int n, int k) {
 // Of the transform with the plan that is chosen, and with others for the mixing by H_m.
 void time_hadamard(int m, int size) {
   const Stream stream;
-  const compute::HadamardFactors& factors = compute::hadamard_factors(size);
-  HadamardMatrix matrix;
-  matrix.order = static_cast<int>(factors.order);
-  matrix.length = static_cast<int>(factors.length);
-  matrix.scale = factors.scale();
-  DeviceArray<float> signs;
-  if (factors.order > 1) {
-    signs = on_device(hadamard_signs(factors));
-    matrix.signs = signs.data();
-  }
+  const DeviceMatrix on_gpu(size);
+  const HadamardMatrix& matrix = on_gpu.matrix;
   const DeviceArray<float> x = poisoned<float>(int64_t{m} * size);
   DeviceArray<float> y = poisoned<float>(int64_t{m} * size);
   const HadamardPlan chosen = plan_hadamard(matrix, m, size, false);
@@ -218,19 +210,8 @@ void time_hadamard(int m, int size) {
 // Of the transform and the quantization behind it: two launches, and one by clusters of all sizes.
 void time_hadamard_quantize(int m, int size) {
   const Stream stream;
-  const compute::HadamardFactors& factors = compute::hadamard_factors(size);
-  HadamardMatrix matrix;
-  matrix.order = static_cast<int>(factors.order);
-  matrix.length = static_cast<int>(factors.length);
-  matrix.scale = factors.scale();
-  DeviceArray<float> signs;
-  DeviceArray<uint32_t> packed;
-  if (factors.order > 1) {
-    signs = on_device(hadamard_signs(factors));
-    packed = on_device(packed_hadamard_signs(factors));
-    matrix.signs = signs.data();
-    matrix.packed = packed.data();
-  }
+  const DeviceMatrix on_gpu(size);
+  const HadamardMatrix& matrix = on_gpu.matrix;
   DeviceRows x(random_rows(m, size, size, 40));
   DeviceRows y(HostRows(m, size, size));
   TokenMemory memory(m, size);
