@@ -47,9 +47,13 @@ phase_tests() {
 
 phase_ptx() {
   local bad=0
-  for part in tokens linear half attention; do
+  for part in linear half attention; do
     run_tests 180 "abq_runtime_cuda_${part}_tests" env CUDA_FORCE_PTX_JIT=1 || bad=1
   done
+  # cuBLAS has no PTX. The program's own arguments stand behind it: a command of its own.
+  CUDA_FORCE_PTX_JIT=1 timeout 180 "$tests/abq_runtime_cuda_tokens_tests" \
+    -tce='tokens: float linear of many tokens*,tokens: the fast float linear*' >"$work/tokens.out" 2>&1 || bad=1
+  grep -E 'ERROR|values:|test cases' "$work/tokens.out"
   return $bad
 }
 

@@ -6,7 +6,7 @@ namespace {
 constexpr int64_t kFloat = sizeof(float);
 
 int64_t padded_tokens(int64_t m) {
-  const int64_t multiple = m > 8 ? kTokenPadding : 8;
+  const int64_t multiple = m > kTokenColumns ? kTokenPadding : kTokenColumns;
   return (m + multiple - 1) / multiple * multiple;
 }
 

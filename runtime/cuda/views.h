@@ -19,9 +19,13 @@ namespace abq::runtime::cuda {
 inline constexpr int kTileRows = 16;
 inline constexpr int kTileDepth = 256;
 inline constexpr int kLanes = 32;
-// Token buffers are allocated for whole multiples of this when they hold more than 8 tokens (of 8
-// otherwise); what lies beyond token m - 1 is arbitrary and never reaches an output.
+// Columns of the matrix instructions of decode kernels. Buffers of at most as many tokens are
+// allocated for this many, larger ones for whole multiples of kTokenPadding; what lies beyond token
+// m - 1 is arbitrary and never reaches an output.
+inline constexpr int kTokenColumns = 8;
 inline constexpr int kTokenPadding = 256;
+// Tokens of a block of planes, when there are more than kTokenColumns.
+inline constexpr int kPlaneBlockTokens = 128;
 
 ABQ_HOST_DEVICE_INLINE constexpr int tiles_of(int64_t count, int size) {
   return static_cast<int>((count + size - 1) / size);
@@ -64,7 +68,9 @@ struct TokenTiles {
   int m = 0;
   int k = 0;
   int bits = 8;
-  uint32_t* planes = nullptr;     // [m][k tiles][bits][t][h], codes beyond k arbitrary
+  // At most kTokenColumns: [m][k tiles][bits][t][h]; more: [m / 128][k tiles][bits][t / 2][m % 128]
+  // [t % 2][h]. Codes beyond k arbitrary.
+  uint32_t* planes = nullptr;
   uint8_t* codes = nullptr;       // [m / 8][16 * k tiles][8][16], codes beyond k arbitrary
   float* scales = nullptr;        // [m]
   int32_t* zeros = nullptr;       // [m]

@@ -54,7 +54,8 @@ __device__ __forceinline__ uint32_t write_token_tile(const TokenTiles& tokens, i
     for (int i = 0; i < kLaneWords; ++i) {
       const int plane = 4 * i + lane_quarter(lane);
       if (plane < tokens.bits)
-        tokens.planes[plane_word(token, tiles, tile, tokens.bits, plane, lane)] = words[i];
+        tokens.planes[plane_word(tokens.m, token, tiles, tile, tokens.bits, plane, lane)] =
+            words[i];
     }
   }
   if (tokens.group_sums != nullptr) {

@@ -49,6 +49,7 @@ Result<quant::QuantizedTokens> TokenMemory::download() const {
 Status TokenMemory::check_planes(const quant::QuantizedTokens& tokens,
                                  const uint32_t* planes) const {
   const int k_tiles = tiles_of(k_, kTileDepth);
+  const int m = static_cast<int>(m_);
   constexpr int64_t kEnds = 8;  // tokens that are checked at both ends
   for (int64_t token = 0; token < m_; ++token) {
     if (token >= kEnds && token < m_ - kEnds) continue;
@@ -60,7 +61,7 @@ Status TokenMemory::check_planes(const quant::QuantizedTokens& tokens,
       const int h = in_tile / 16 % 2;
       uint32_t code = 0;
       for (int j = 0; j < bits_; ++j) {
-        const int64_t pair = token_plane_pair(token, k_tiles, k / kTileDepth, bits_, j, t);
+        const int64_t pair = plane_pair(m, token, k_tiles, k / kTileDepth, bits_, j, t);
         code |= (planes[2 * pair + h] >> bit & 1u) << j;
       }
       if (code != tokens.codes[static_cast<size_t>(token * k_ + k)]) {

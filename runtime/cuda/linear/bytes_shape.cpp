@@ -8,7 +8,7 @@
 namespace abq::runtime::cuda {
 
 BlockShape bytes_shape(const WeightTiles& w, const TokenTiles& x) {
-  if (x.m <= kFewTokens) {
+  if (x.m <= kTokenColumns) {
     const BlockShape shape = bytes_tokens_shape(w);
     if (shape.clusters > 0) return shape;
   }

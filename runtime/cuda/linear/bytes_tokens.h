@@ -18,7 +18,6 @@
 
 namespace abq::runtime::cuda {
 
-inline constexpr int kFewTokens = 8;       // columns of the matrix instruction
 inline constexpr int kMaxTokenPlanes = 4;  // of weights
 inline constexpr int kMaxTokenWarps = 16;  // of a block
 inline constexpr int kMaxTokenCluster = 8;

@@ -44,10 +44,23 @@ ABQ_TILE_FUNCTION int64_t plane_load(int64_t n_tile, int k_tiles, int k_tile, in
   return ((n_tile * k_tiles + k_tile) * planes + plane) * kLanes + lane;
 }
 
-// Index of the 8-byte pair (h = 0, 1) of plane j of a token.
+// Index of the 8-byte pair (h = 0, 1) of plane j of a token, one of at most kTokenColumns: a
+// token's planes lie together, as the kernels read them that have a column for each plane.
 ABQ_TILE_FUNCTION int64_t token_plane_pair(int64_t token, int k_tiles, int k_tile, int bits,
                                            int plane, int t) {
   return ((token * k_tiles + k_tile) * bits + plane) * 4 + t;
+}
+// The same for one of more: the operand of wgmma b1 in one piece, 16 bytes a row.
+ABQ_TILE_FUNCTION int64_t block_plane_pair(int64_t token, int k_tiles, int k_tile, int bits,
+                                           int plane, int t) {
+  const int64_t half = ((token / kPlaneBlockTokens * k_tiles + k_tile) * bits + plane) * 2 + t / 2;
+  return (half * kPlaneBlockTokens + token % kPlaneBlockTokens) * 2 + t % 2;
+}
+// The same for one of m.
+ABQ_TILE_FUNCTION int64_t plane_pair(int m, int64_t token, int k_tiles, int k_tile, int bits,
+                                     int plane, int t) {
+  return m <= kTokenColumns ? token_plane_pair(token, k_tiles, k_tile, bits, plane, t)
+                            : block_plane_pair(token, k_tiles, k_tile, bits, plane, t);
 }
 // Index of the byte of code k of a token.
 ABQ_TILE_FUNCTION int64_t token_code(int64_t token, int k_tiles, int64_t k) {

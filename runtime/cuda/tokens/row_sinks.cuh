@@ -120,8 +120,8 @@ struct QuantizeSink {
     for (int i = 0; i < kLaneWords; ++i) {
       const int plane = 4 * i + lane_quarter(place.lane);
       if (plane < tokens.bits && tile < shape.tiles) {
-        tokens.planes[plane_word(place.token, shape.tiles, tile, tokens.bits, plane, place.lane)] =
-            words[i];
+        tokens.planes[plane_word(tokens.m, place.token, shape.tiles, tile, tokens.bits, plane,
+                                 place.lane)] = words[i];
       }
     }
   }

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "compute/cuda/portable_math.cuh"
+#include "runtime/cuda/linear/tile_layout.h"
 #include "runtime/cuda/views.h"
 
 namespace abq::runtime::cuda {
@@ -33,10 +34,10 @@ __host__ __device__ constexpr int lane_t(int lane) {
   return lane & 3;
 }
 
-// Index of a word of TokenTiles::planes.
-__host__ __device__ constexpr int64_t plane_word(int64_t token, int tiles, int tile, int bits,
-                                                 int plane, int lane) {
-  return ((token * tiles + tile) * bits + plane) * 8 + 2 * lane_t(lane) + lane_half(lane);
+// Index of a word of TokenTiles::planes of m tokens.
+__host__ __device__ constexpr int64_t plane_word(int m, int64_t token, int tiles, int tile,
+                                                 int bits, int plane, int lane) {
+  return 2 * plane_pair(m, token, tiles, tile, bits, plane, lane_t(lane)) + lane_half(lane);
 }
 // Index of the byte of column k, a multiple of 4, in TokenTiles::codes.
 __host__ __device__ constexpr int64_t code_byte(int64_t token, int tiles, int64_t k) {

@@ -2,10 +2,10 @@
 // words of the tokens the B operand. A product of p and q planes is p q instructions for 256
 // inputs; those of equal weight i + j share their sums.
 //
-// A block is one producer warpgroup and two consumer warpgroups of 64 rows each. A slot of the ring
-// holds one weight tile's depth (256 inputs): the words of 8 weight tiles, brought by bulk copies,
-// and the planes of the block's tokens, brought in 16-byte pieces: 16 consecutive bytes of a plane
-// of a token are a row of a core matrix.
+// A block is one producer warpgroup, whose warps issue bulk copies, and two consumer warpgroups of
+// 64 rows each. A slot of the ring holds kSlotTiles tiles of depth (256 inputs each): the words of
+// 8 weight tiles, and the planes of the block's tokens, which lie in global memory as the
+// instructions read them.
 #include "runtime/cuda/wgmma/cluster_launch.cuh"
 #include "runtime/cuda/wgmma/epilogue.cuh"
 #include "runtime/cuda/wgmma/instructions.cuh"
@@ -16,21 +16,25 @@
 namespace abq::runtime::cuda::wgmma {
 namespace bits {
 
-inline constexpr int kTokens = 128;
-inline constexpr int kSlots = 8;
-inline constexpr int kLag =
-    3;  // slots that a producer thread has under way before it hands one over
-inline constexpr int kPlaneWordsBytes = 512;  // of a weight tile
-inline constexpr CoreStrides kStrides = bit_strides(kTokens);
+inline constexpr int kTokens = kPlaneBlockTokens;
+inline constexpr int kSlotTiles = 2;
+inline constexpr int kMostSlots = 8;
+inline constexpr int kBlockShared = 227 << 10;  // bytes that a block can have
+inline constexpr int kHeadBytes = 1024;         // barriers
+inline constexpr int kPlaneWordsBytes = 512;    // of a weight tile
+inline constexpr int kProducerWarps = kWarpgroup / kLanes;
 
+// Of a tile: words of 8 weight tiles, planes of the tokens.
 template <int kPlanes>
 inline constexpr int kWordBytes = kConsumerWarps* kPlanes* kPlaneWordsBytes;
-template <int kBits>
-inline constexpr int kPlaneBytes = plane_offset(kTokens, kBits);
 template <int kPlanes, int kBits>
-inline constexpr int kSlotBytes = kWordBytes<kPlanes> + kPlaneBytes<kBits>;
+inline constexpr int kSlotBytes = kSlotTiles*(kWordBytes<kPlanes> + plane_offset(kBits));
 template <int kPlanes, int kBits>
-inline constexpr int kSharedBytes = 1024 + kSlots* kSlotBytes<kPlanes, kBits>;
+inline constexpr int kSlots = (kBlockShared - kHeadBytes) / kSlotBytes<kPlanes, kBits> < kMostSlots
+                                  ? (kBlockShared - kHeadBytes) / kSlotBytes<kPlanes, kBits>
+                                  : kMostSlots;
+template <int kPlanes, int kBits>
+inline constexpr int kSharedBytes = kHeadBytes + kSlots<kPlanes, kBits>* kSlotBytes<kPlanes, kBits>;
 
 struct BitsArguments {
   WeightTiles weights;
@@ -45,135 +49,138 @@ struct BitsShared {
   uint32_t empty;
   uint32_t slots;
   __device__ __forceinline__ explicit BitsShared(uint32_t base)
-      : full(base), empty(base + kSlots * 8), slots(base + 1024) {}
+      : full(base), empty(base + kMostSlots * 8), slots(base + kHeadBytes) {}
 };
 
 // ---- producer ----
 
-template <int kPlanes>
-__device__ __forceinline__ void copy_words(const BitsArguments& a, uint32_t target,
-                                           uint32_t barrier, int first_n_tile, int k_tile,
-                                           int lane) {
+// A warp's part of one slot, `tiles` of it from k_tile on: words of kCopied weight tiles, and an
+// equal share of the planes.
+template <int kPlanes, int kBits>
+__device__ __forceinline__ void copy_slot(const BitsArguments& a, uint32_t slot, uint32_t barrier,
+                                          int first_n_tile, int token_block, int k_tile, int tiles,
+                                          int warp, int lane) {
   constexpr int kTileBytes = kPlanes * kPlaneWordsBytes;
-  if (lane == 0) arrive_expecting(barrier, kWordBytes<kPlanes>);
+  if (warp == 0 && lane == 0)
+    arrive_expecting(barrier, tiles * (kWordBytes<kPlanes> + plane_offset(kBits)));
   __syncwarp();
-  if (lane >= kConsumerWarps) return;
-  const int n_tile = min(first_n_tile + lane, count_tiles(a.weights.n, kTileRows) - 1);
-  const int64_t tile = static_cast<int64_t>(n_tile) * count_tiles(a.weights.k, kTileDepth) + k_tile;
-  bulk_copy(target + lane * kTileBytes,
-            reinterpret_cast<const uint8_t*>(a.weights.tiles) + tile * kTileBytes, kTileBytes,
-            barrier);
-}
-
-// The thread's pieces of one slot of tokens: one depth half of all planes of two tokens. Neighbours
-// take the halves of a plane, which lie together in global memory.
-template <int kBits>
-__device__ __forceinline__ void copy_planes(const BitsArguments& a, uint32_t target,
-                                            int first_token, int k_tile, int thread) {
-  const int64_t token_bytes =
-      static_cast<int64_t>(count_tiles(a.tokens.k, kTileDepth)) * kBits * kDepthBytes;
-  const int half = thread % 2;
-  const uint8_t* source = reinterpret_cast<const uint8_t*>(a.tokens.planes) +
-                          (first_token + thread / 2) * token_bytes +
-                          k_tile * (kBits * kDepthBytes) + half * kCoreDepthBytes;
-  target += half * kStrides.depth + b_offset(kStrides, thread / 2, 0);
-  constexpr int kStep = kWarpgroup / 2;  // tokens
-#pragma unroll
-  for (int i = 0; i < kTokens / kStep; ++i) {
-#pragma unroll
-    for (int j = 0; j < kBits; ++j) {
-      copy_16_bytes(target + i * b_offset(kStrides, kStep, 0) + plane_offset(kTokens, j),
-                    source + j * kDepthBytes);
-    }
-    source += kStep * token_bytes;
+  const int k_tiles = count_tiles(a.weights.k, kTileDepth);
+  constexpr int kCopied = kConsumerWarps / kProducerWarps;
+  if (lane < kCopied) {
+    const int at = warp * kCopied + lane;
+    const int n_tile = min(first_n_tile + at, count_tiles(a.weights.n, kTileRows) - 1);
+    const uint8_t* const source = reinterpret_cast<const uint8_t*>(a.weights.tiles) +
+                                  (static_cast<int64_t>(n_tile) * k_tiles + k_tile) * kTileBytes;
+    bulk_copy(slot + at * (kSlotTiles * kTileBytes), source, tiles * kTileBytes, barrier);
+  } else if (lane == kCopied) {
+    const uint32_t share = tiles * (plane_offset(kBits) / kProducerWarps);
+    bulk_copy(slot + kSlotTiles * kWordBytes<kPlanes> + warp * share,
+              reinterpret_cast<const uint8_t*>(a.tokens.planes) +
+                  plane_block_source(token_block, k_tiles, k_tile, kBits) + warp * share,
+              share, barrier);
   }
-  commit_copies();
-}
-
-__device__ __forceinline__ void hand_over(const BitsShared& shared, RingPosition& done) {
-  fence_shared_for_products();
-  arrive(shared.full + done.slot * 8);
-  done.advance(kSlots);
 }
 
 template <int kPlanes, int kBits>
 __device__ __forceinline__ void produce(const BitsArguments& a, const BitsShared& shared, int units,
-                                        int thread) {
+                                        int warp, int lane) {
   const int k_tiles = count_tiles(a.weights.k, kTileDepth);
   RingPosition next;
-  RingPosition done;
-  int started = 0;
   for (int unit = static_cast<int>(blockIdx.x); unit < units; unit += static_cast<int>(gridDim.x)) {
     const TilePlace place = schedule_place(a.schedule, unit);
-    for (int kt = 0; kt < k_tiles; ++kt) {
-      const uint32_t slot = shared.slots + next.slot * kSlotBytes<kPlanes, kBits>;
+    for (int kt = 0; kt < k_tiles; kt += kSlotTiles) {
       wait_barrier(shared.empty + next.slot * 8, next.parity ^ 1);
-      if (thread < 32) {
-        copy_words<kPlanes>(a, slot, shared.full + next.slot * 8, place.row_tile * kConsumerWarps,
-                            kt, thread);
-      }
-      copy_planes<kBits>(a, slot + kWordBytes<kPlanes>, place.token_tile * kTokens, kt, thread);
-      next.advance(kSlots);
-      if (++started > kLag) {
-        wait_copies<kLag>();
-        hand_over(shared, done);
-      }
+      copy_slot<kPlanes, kBits>(a, shared.slots + next.slot * kSlotBytes<kPlanes, kBits>,
+                                shared.full + next.slot * 8, place.row_tile * kConsumerWarps,
+                                place.token_tile, kt, min(kSlotTiles, k_tiles - kt), warp, lane);
+      next.advance(kSlots<kPlanes, kBits>);
     }
   }
-  wait_copies<0>();
-  for (int i = min(started, kLag); i > 0; --i)
-    hand_over(shared, done);
 }
 
 // ---- consumer ----
 
-template <int kPlanes>
-__device__ __forceinline__ void load_words(uint32_t tile, int lane, uint32_t (&words)[kPlanes][4]) {
-#pragma unroll
-  for (int i = 0; i < kPlanes; ++i) {
+// All K of a block tile: sums[i + j] += popcounts. The products of a plane of weights with all
+// planes of the tokens are one batch. While it runs, the words of the next batch are loaded: with
+// one batch at a time the two warpgroups run in step, share the tensor cores, end together and
+// leave them idle.
+template <int kPlanes, int kBits>
+struct TileProduct {
+  using Sums = uint32_t[kPlanes + kBits - 1][kTokens / 2];
+
+  const BitsArguments& a;
+  const BitsShared& shared;
+  RingPosition& position;
+  int warp;
+  int lane;
+  // Of the batch under way and the next one.
+  uint32_t words[kPlanes == 1 ? kSlotTiles : kPlanes][4];
+  int read_slot = -1;  // whose last batch is under way; -1 at first
+
+  __device__ __forceinline__ uint32_t slot() const {
+    return shared.slots + position.slot * kSlotBytes<kPlanes, kBits>;
+  }
+  // Place of a batch's words.
+  static __device__ __forceinline__ constexpr int batch(int tile, int plane) {
+    return kPlanes == 1 ? tile : plane;
+  }
+  __device__ __forceinline__ void load(int tile, int plane) {
+    const uint32_t from =
+        slot() + ((warp * kSlotTiles + tile) * kPlanes + plane) * kPlaneWordsBytes;
+    uint32_t(&to)[4] = words[batch(tile, plane)];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const uint2 pair = load_shared_8(tile + i * kPlaneWordsBytes + bit_words_offset(lane, half));
-      words[i][2 * half] = pair.x;
-      words[i][2 * half + 1] = pair.y;
+      const uint2 pair = load_shared_8(from + bit_words_offset(lane, half));
+      to[2 * half] = pair.x;
+      to[2 * half + 1] = pair.y;
+      pin(to[2 * half]);
+      pin(to[2 * half + 1]);
     }
   }
-}
-
-template <int kPlanes, int kBits>
-__device__ __forceinline__ void multiply_slot(uint32_t planes, const uint32_t (&words)[kPlanes][4],
-                                              uint32_t (&sums)[kPlanes + kBits - 1][kTokens / 2]) {
-  begin_products();
-#pragma unroll
-  for (int i = 0; i < kPlanes; ++i) {
-#pragma unroll
-    for (int j = 0; j < kBits; ++j) {
-      Product<kTokens>::bits(sums[i + j], words[i],
-                             b_descriptor(planes + plane_offset(kTokens, j), kStrides));
-    }
-  }
-  commit_products();
-}
-
-// All K of a block tile: sums[i + j] += popcounts. A warpgroup's products are one batch for each
-// slot; while it loads words for the next one, the other warpgroup's run.
-template <int kPlanes, int kBits>
-__device__ __forceinline__ void multiply_tile(const BitsArguments& a, const BitsShared& shared,
-                                              RingPosition& position, int warp, int lane,
-                                              uint32_t (&sums)[kPlanes + kBits - 1][kTokens / 2]) {
-  const int k_tiles = count_tiles(a.weights.k, kTileDepth);
-  for (int kt = 0; kt < k_tiles; ++kt) {
-    const uint32_t slot = shared.slots + position.slot * kSlotBytes<kPlanes, kBits>;
-    uint32_t words[kPlanes][4];
+  __device__ __forceinline__ void load_first() {
     wait_barrier(shared.full + position.slot * 8, position.parity);
-    load_words<kPlanes>(slot + warp * kPlanes * kPlaneWordsBytes, lane, words);
-    multiply_slot<kPlanes, kBits>(slot + kWordBytes<kPlanes>, words, sums);
-    wait_products<0>();
-    __syncwarp();
-    if (lane == 0) arrive(shared.empty + position.slot * 8);
-    position.advance(kSlots);
+    load(0, 0);
   }
-}
+  __device__ __forceinline__ void release() const {
+    __syncwarp();
+    if (lane == 0) arrive(shared.empty + read_slot * 8);
+  }
+  // The slot in turn, whose first words are loaded. `left`: tiles from this slot on.
+  __device__ __forceinline__ void multiply(int left, Sums& sums) {
+    const uint32_t planes = slot() + kSlotTiles * kWordBytes<kPlanes>;
+#pragma unroll
+    for (int tile = 0; tile < kSlotTiles; ++tile) {
+      if (tile > 0 && tile >= left) break;
+#pragma unroll
+      for (int i = 0; i < kPlanes; ++i) {
+        begin_products();
+#pragma unroll
+        for (int j = 0; j < kBits; ++j)
+          Product<kTokens>::bits(
+              sums[i + j], words[batch(tile, i)],
+              b_descriptor(planes + plane_offset(tile * kBits + j), kBitStrides));
+        commit_products();
+        wait_products<1>();
+        if (tile == 0 && i == 0 && read_slot >= 0) release();
+        if (i + 1 < kPlanes) {
+          load(tile, i + 1);
+        } else if (tile + 1 < kSlotTiles && tile + 1 < left) {
+          load(tile + 1, 0);
+        }
+      }
+    }
+    read_slot = position.slot;
+    position.advance(kSlots<kPlanes, kBits>);
+    if (left > kSlotTiles) load_first();
+  }
+  __device__ __forceinline__ void run(Sums& sums) {
+    load_first();
+    for (int left = count_tiles(a.weights.k, kTileDepth); left > 0; left -= kSlotTiles)
+      multiply(left, sums);
+    wait_products<0>();
+    release();
+  }
+};
 
 template <int kPlanes, int kBits>
 __device__ __forceinline__ void consume(const BitsArguments& a, const BitsShared& shared, int units,
@@ -189,7 +196,7 @@ __device__ __forceinline__ void consume(const BitsArguments& a, const BitsShared
       for (int i = 0; i < kTokens / 2; ++i)
         sums[w][i] = 0;
     }
-    multiply_tile<kPlanes, kBits>(a, shared, position, warp, lane, sums);
+    TileProduct<kPlanes, kBits>{a, shared, position, warp, lane}.run(sums);
 #pragma unroll
     for (int w = 1; w < kWeights; ++w) {
 #pragma unroll
@@ -206,8 +213,8 @@ template <int kPlanes, int kBits>
 __device__ __forceinline__ void run_bits(const BitsArguments& a, uint32_t base) {
   const BitsShared shared(base);
   if (threadIdx.x == 0) {
-    for (int i = 0; i < kSlots; ++i) {
-      init_barrier(shared.full + i * 8, kWarpgroup + 1);
+    for (int i = 0; i < kSlots<kPlanes, kBits>; ++i) {
+      init_barrier(shared.full + i * 8, 1);
       init_barrier(shared.empty + i * 8, kConsumerWarps);
     }
     fence_barrier_init();
@@ -217,14 +224,14 @@ __device__ __forceinline__ void run_bits(const BitsArguments& a, uint32_t base) 
   release_next();
 
   const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0);
+  const int lane = static_cast<int>(threadIdx.x) % 32;
   const int units = schedule_size(a.schedule);
   if (warp < kWarpgroup / 32) {
     shrink_registers<kProducerRegisters>();
-    produce<kPlanes, kBits>(a, shared, units, static_cast<int>(threadIdx.x));
+    produce<kPlanes, kBits>(a, shared, units, warp, lane);
   } else {
     grow_registers<kConsumerRegisters>();
-    consume<kPlanes, kBits>(a, shared, units, warp - kWarpgroup / 32,
-                            static_cast<int>(threadIdx.x) % 32);
+    consume<kPlanes, kBits>(a, shared, units, warp - kWarpgroup / 32, lane);
   }
 }
 

@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "runtime/cuda/views.h"
+
 #ifdef __CUDACC__
 #define ABQ_WGMMA_FUNCTION __host__ __device__ __forceinline__
 #else
@@ -85,14 +87,17 @@ ABQ_WGMMA_FUNCTION constexpr int step_offset(int step) {
 ABQ_WGMMA_FUNCTION constexpr int bit_words_offset(int lane, int depth_half) {
   return lane / 4 * 64 + depth_half * 32 + lane % 4 * 8;
 }
-// Blocks of 16 depth bytes are 64 bytes further apart than their size: the halves of a plane of
-// four tokens, copied by eight neighbours, then meet different banks.
-ABQ_WGMMA_FUNCTION constexpr CoreStrides bit_strides(int tokens) {
-  return {tokens * kCoreDepthBytes + 64, kCoreBytes};
+// Planes of kPlaneBlockTokens tokens as they lie in TokenTiles.planes.
+inline constexpr CoreStrides kBitStrides = {kPlaneBlockTokens * kCoreDepthBytes, kCoreBytes};
+// The operand of plane j of a tile, relative to the tile's planes.
+ABQ_WGMMA_FUNCTION constexpr int plane_offset(int plane) {
+  return plane * (kPlaneBlockTokens * kDepthBytes);
 }
-// The operand of plane j, relative to the slot's planes.
-ABQ_WGMMA_FUNCTION constexpr int plane_offset(int tokens, int plane) {
-  return plane * (kDepthBytes / kCoreDepthBytes) * bit_strides(tokens).depth;
+// Place in TokenTiles.planes of a tile's planes of a block of tokens: plane_offset(bits) bytes,
+// those of the next tile behind them.
+ABQ_WGMMA_FUNCTION constexpr int64_t plane_block_source(int64_t block, int k_tiles, int k_tile,
+                                                        int bits) {
+  return (block * k_tiles + k_tile) * plane_offset(bits);
 }
 
 }  // namespace abq::runtime::cuda::wgmma

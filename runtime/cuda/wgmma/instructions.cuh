@@ -94,15 +94,6 @@ __device__ __forceinline__ void bulk_copy_multicast(uint32_t target, const void*
       "l"(__cvta_generic_to_global(source)), "r"(bytes), "r"(barrier), "h"(blocks)
       : "memory");
 }
-__device__ __forceinline__ void copy_16_bytes(uint32_t target, const void* source) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target),
-               "l"(__cvta_generic_to_global(source))
-               : "memory");
-}
-// Shared memory written by this thread so far may be read by warpgroup products.
-__device__ __forceinline__ void fence_shared_for_products() {
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
 
 // ---- reads of shared memory by address ----
 

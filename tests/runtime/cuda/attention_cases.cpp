@@ -12,6 +12,7 @@
 #include "attention_reference.h"
 #include "quant/affine.h"
 #include "runtime/cuda/attention/cache_layout.h"
+#include "runtime/cuda/linear/tile_layout.h"
 #include "support/float16.h"
 #include "support/random.h"
 
@@ -251,7 +252,8 @@ class AttentionRun {
       const KernelArray<std::byte> workspace(decode_workspace_bytes(layer_, m, most));
       const int tiles = tiles_of(columns_, kTileDepth);
       const int64_t padded = tiles_of(m, 8) * 8;
-      const KernelArray<uint32_t> planes(static_cast<int64_t>(m) * tiles * test_.token_bits * 8);
+      const KernelArray<uint32_t> planes(int64_t{tiles_of(m, kTokenPadding)} * kTokenPadding *
+                                         tiles * test_.token_bits * 8);
       const KernelArray<uint8_t> codes(padded * tiles * kTileDepth);
       const KernelArray<float> scales(m);
       const KernelArray<int32_t> zeros(m);
@@ -308,7 +310,10 @@ class AttentionRun {
           // tile_input() taken apart.
           const int64_t s = i / 32 + input % 256 / 32, h = i / 16, t = i % 16 / 4, b = i % 4;
           for (int j = 0; j < bits; ++j) {
-            const int64_t word = ((token * tiles + input / 256) * bits + j) * 8 + t * 2 + h;
+            const int64_t word =
+                2 * plane_pair(m, token, static_cast<int>(tiles), static_cast<int>(input / 256),
+                               bits, j, static_cast<int>(t)) +
+                h;
             plane_bits.count(
                 (planes[static_cast<size_t>(word)] >> (8 * b + s) & 1) ==
                     (static_cast<uint32_t>(code) >> j & 1),

@@ -93,9 +93,9 @@ struct HostTokens {
     Random random(seed);
     const int k_tiles = tiles_of(k, kTileDepth);
     const int64_t columns = static_cast<int64_t>(k_tiles) * kTileDepth;
-    const int64_t padding = m > 8 ? kTokenPadding : 8;
+    const int64_t padding = m > kTokenColumns ? kTokenPadding : kTokenColumns;
     const int64_t rows = tiles_of(m, static_cast<int>(padding)) * padding;
-    planes.resize(static_cast<size_t>(8 * m) * static_cast<size_t>(k_tiles * bits));
+    planes.resize(static_cast<size_t>(8 * rows) * static_cast<size_t>(k_tiles * bits));
     codes.resize(static_cast<size_t>(rows * columns));
     group_sums.resize(static_cast<size_t>(8 * m) * static_cast<size_t>(k_tiles));
     sums.resize(static_cast<size_t>(rows));
@@ -127,7 +127,7 @@ struct HostTokens {
     const int b = in % 4;
     for (int j = 0; j < bits; ++j) {
       const int64_t pair =
-          token_plane_pair(token, k_tiles, static_cast<int>(i / kTileDepth), bits, j, t);
+          plane_pair(m, token, k_tiles, static_cast<int>(i / kTileDepth), bits, j, t);
       planes[static_cast<size_t>(2 * pair + h)] |= static_cast<uint32_t>((code >> j) & 1)
                                                    << (8 * b + s);
     }

@@ -304,7 +304,7 @@ TEST_CASE("one to eight tokens and deep weights equal the reference at every wid
   for (int p = 1; p <= kMaxTokenPlanes; ++p)
     specs.push_back({p, false, 0, p == 3});
   for (const WeightSpec& spec : specs) {
-    for (int64_t m = 1; m <= kFewTokens; ++m)
+    for (int64_t m = 1; m <= kTokenColumns; ++m)
       for (const int q : {1, 4, 8})
         check_shape({spec, q, m, 40 + m, 2400 + 200 * m});
     check_shape({spec, 8, 8, 1100, 11008});

@@ -8,6 +8,8 @@
 #include <string_view>
 
 #include "runtime/cuda/bench/read_kernel.h"
+#include "runtime/cuda/linear/bytes_launchers.h"
+#include "runtime/cuda/linear/bytes_tokens.h"
 #include "runtime/cuda/linear/launchers.h"
 #include "tests/runtime/cuda/linear_rig.h"
 
@@ -91,14 +93,27 @@ struct Alternatives {
   std::vector<BlockShape> bits;
   std::vector<BlockShape> bytes;
 };
-// Other numbers of clusters than the chosen one: 1 to 3 blocks for each multiprocessor.
+// Other clusters than the chosen ones: of 1 to 8 blocks, 1 to 3 blocks for each multiprocessor.
 std::vector<BlockShape> token_shapes(const WeightTiles& w, const BlockShape& chosen) {
+  constexpr int kSharedBytes = 200 << 10;
   const int n_tiles = tiles_of(w.n, kTileRows);
   std::vector<BlockShape> shapes;
-  for (const int blocks : {1, 2, 3}) {
-    shapes.push_back(chosen);
-    shapes.back().clusters = std::min(n_tiles, blocks * kMultiprocessors / chosen.cluster);
-  }
+  for (const int cluster : {1, 2, 4, 8})
+    for (const int blocks : {1, 2, 3}) {
+      BlockShape shape = chosen;
+      shape.cluster = cluster;
+      shape.clusters = std::min(n_tiles, blocks * kMultiprocessors / cluster);
+      const int warps = tokens_warps(w, shape);
+      const int most_warps = shape.share == 4 ? kMaxTokenWarps / 2 : kMaxTokenWarps;
+      if (warps > most_warps ||
+          tiles_of(n_tiles, shape.clusters) * warps * kSlotBytes > kSharedBytes)
+        continue;
+      shapes.push_back(shape);
+      const bool base5 = w.encoding == TileEncoding::kBase5;
+      if (!base5 && (w.planes > 2 || shape.share != 2)) continue;
+      shape.depth = 3 - shape.depth;
+      if (!base5 || shape.depth == 1 || warps <= kMaxTokenWarps / 2) shapes.push_back(shape);
+    }
   return shapes;
 }
 Alternatives alternatives(const WeightTiles& w, int m, const BlockShape& chosen) {
@@ -132,7 +147,7 @@ void print_times(const char* scheme, const Rotation& weights, int bits, int m, d
                                                                         : cudaErrorUnknown;
   });
   const auto name = [](const BlockShape& of) {
-    return of.clusters > 0 ? fmt::format("{}c{}", of.clusters, of.cluster)
+    return of.clusters > 0 ? fmt::format("{}c{}d{}", of.clusters, of.cluster, of.depth)
                            : fmt::format("{}x{}", of.warps, of.depth);
   };
   std::printf("%-3s a%d M=%d %-10s %s %.2f us %.2fx |", scheme, bits, m,

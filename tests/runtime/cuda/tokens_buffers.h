@@ -2,6 +2,7 @@
 // quant::QuantizedTokens.
 #pragma once
 
+#include "runtime/cuda/linear/tile_layout.h"
 #include "tokens_test_support.h"
 
 namespace abq::runtime::cuda {
@@ -17,7 +18,7 @@ class TokenBuffers {
         bits_(bits),
         forms_(forms),
         tiles_(tiles_of(k, kTileDepth)),
-        planes_(poisoned<uint32_t>(int64_t{m} * tiles_ * bits * 8)),
+        planes_(poisoned<uint32_t>(plane_rows(m) * tiles_ * bits * 8)),
         codes_(poisoned<uint8_t>(int64_t{tiles_of(m, 8)} * tiles_ * kTileDepth * 8)),
         scales_(poisoned<float>(m)),
         zeros_(poisoned<int32_t>(m)),
@@ -113,11 +114,12 @@ class TokenBuffers {
 
   void check_planes(const quant::QuantizedTokens& expected, const std::string& what) const {
     const std::vector<uint32_t> planes = require_value(planes_.download());
-    size_t index = 0;
     for (int token = 0; token < m_; ++token) {
       for (int tile = 0; tile < tiles_; ++tile) {
         for (int plane = 0; plane < bits_; ++plane) {
-          for (int word = 0; word < 8; ++word, ++index) {
+          for (int word = 0; word < 8; ++word) {
+            const auto index = static_cast<size_t>(
+                2 * plane_pair(m_, token, tiles_, tile, bits_, plane, word / 2) + word % 2);
             uint32_t known = 0;
             const uint32_t wanted =
                 plane_of(expected, token, tile, plane, word / 2, word % 2, known);

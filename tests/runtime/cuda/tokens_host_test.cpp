@@ -85,15 +85,27 @@ TEST_CASE("token kernels: every word of planes and byte of codes has one place")
   constexpr int kTokens = 11;
   constexpr int kTiles = 3;
   constexpr int kBits = 5;
-  std::set<int64_t> planes;
-  std::set<int64_t> bytes;
-  for (int token = 0; token < kTokens; ++token) {
-    for (int tile = 0; tile < kTiles; ++tile) {
-      for (int plane = 0; plane < kBits; ++plane) {
-        for (int lane = 0; lane < 8; ++lane)
-          planes.insert(plane_word(token, kTiles, tile, kBits, plane, lane));
+  for (const int tokens : {8, 2 * kPlaneBlockTokens}) {
+    std::set<int64_t> planes;
+    for (int token = 0; token < tokens; ++token) {
+      for (int tile = 0; tile < kTiles; ++tile) {
+        for (int plane = 0; plane < kBits; ++plane) {
+          for (int lane = 0; lane < 8; ++lane)
+            planes.insert(plane_word(tokens, token, kTiles, tile, kBits, plane, lane));
+        }
       }
     }
+    // [m][k tiles][bits][t][h] and [m / 128][k tiles][bits][t / 2][m % 128][t % 2][h], t = 3, h = 1
+    const int lane = 7;
+    CHECK(plane_word(tokens, 5, kTiles, 2, kBits, 4, lane) ==
+          (tokens == 8 ? ((5 * kTiles + 2) * kBits + 4) * 8 + 7
+                       : ((((2 * kBits + 4) * 2 + 1) * 128 + 5) * 2 + 1) * 2 + 1));
+    const auto words = static_cast<size_t>(tokens * kTiles * kBits * 8);
+    CHECK(planes.size() == words);
+    CHECK(static_cast<size_t>(*planes.rbegin()) == words - 1);
+  }
+  std::set<int64_t> bytes;
+  for (int token = 0; token < kTokens; ++token) {
     for (int k = 0; k < kTiles * kTileDepth; k += 4) {
       const int64_t first = code_byte(token, kTiles, k);
       // [token / 8][k / 16][token % 8][k % 16]
@@ -101,8 +113,6 @@ TEST_CASE("token kernels: every word of planes and byte of codes has one place")
       bytes.insert(first);
     }
   }
-  CHECK(planes.size() == kTokens * kTiles * kBits * 8);
-  CHECK(*planes.rbegin() == kTokens * kTiles * kBits * 8 - 1);
   CHECK(bytes.size() == kTokens * kTiles * kTileDepth / 4);
 }
 

@@ -32,6 +32,11 @@ T require_value(Result<T> result) {
   return std::move(result).value();
 }
 
+// Tokens that memory for the planes of m has room for.
+inline int64_t plane_rows(int m) {
+  return m <= kTokenColumns ? m : int64_t{tiles_of(m, kPlaneBlockTokens)} * kPlaneBlockTokens;
+}
+
 constexpr float kPoison = -7.25e11f;
 constexpr uint8_t kPoisonByte = 0xcd;
 

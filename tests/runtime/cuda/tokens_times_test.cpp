@@ -72,7 +72,7 @@ struct TokenMemory {
   TokenTiles tokens;
 
   TokenMemory(int m, int k)
-      : planes(poisoned<uint32_t>(int64_t{m} * tiles_of(k, kTileDepth) * 64)),
+      : planes(poisoned<uint32_t>(plane_rows(m) * tiles_of(k, kTileDepth) * 64)),
         codes(poisoned<uint8_t>(int64_t{tiles_of(m, 8)} * tiles_of(k, kTileDepth) * 2048)),
         scales(poisoned<float>(m)),
         zeros(poisoned<int32_t>(m)),

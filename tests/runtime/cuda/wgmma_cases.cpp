@@ -181,8 +181,11 @@ HostTokens pack_tokens(const quant::QuantizedTokens& x) {
       const int64_t inside = k % kTileDepth;
       const int bit = static_cast<int>(8 * (inside % 4) + inside / 32);
       for (int j = 0; j < x.bits; ++j) {
-        const int64_t at = ((token * k_tiles + k / kTileDepth) * x.bits + j) * 8 +
-                           inside / 4 % 4 * 2 + inside / 16 % 2;
+        // wgmma kernels take more than 8 tokens: [block][k tile][bits][t / 2][128][t % 2][h].
+        const int64_t t = inside / 4 % 4;
+        const int64_t plane = (token / 128 * k_tiles + k / kTileDepth) * x.bits + j;
+        const int64_t at =
+            ((plane * 2 + t / 2) * 128 + token % 128) * 4 + t % 2 * 2 + inside / 16 % 2;
         uint32_t& word = host.planes[static_cast<size_t>(at)];
         word = (word & ~(1u << bit)) | ((code >> j) & 1u) << bit;
       }

@@ -189,32 +189,19 @@ TEST_CASE("wgmma: plane words meet planes of tokens") {
   for (const auto& [p, q] : {std::pair{1, 1}, std::pair{2, 2}, std::pair{1, 3}, std::pair{3, 1}}) {
     CAPTURE(p);
     CAPTURE(q);
-    constexpr int kTokens = 128;
+    constexpr int kTokens = kPlaneBlockTokens;
     constexpr uint32_t kBase = 2048;
-    constexpr CoreStrides kStrides = bit_strides(kTokens);
     const Emulation e({.planes = p, .bits = q, .m = 130, .n = 40, .k = 600});
     const uint8_t* const planes = reinterpret_cast<const uint8_t*>(e.tokens.planes.data());
     const uint8_t* const words = reinterpret_cast<const uint8_t*>(e.weights.tiles.data());
-    std::vector<uint8_t> shared(kBase + static_cast<size_t>(plane_offset(kTokens, q)));
+    std::vector<uint8_t> shared(kBase + static_cast<size_t>(plane_offset(q)));
     for (int first = 0; first < e.c.m; first += kTokens) {
       for (int n_tile = 0; n_tile < e.n_tiles(); ++n_tile) {
         std::vector<std::vector<uint32_t>> d(kLanes, std::vector<uint32_t>(kTokens / 2));
         for (int kt = 0; kt < e.k_tiles(); ++kt) {
-          // 16 bytes of a plane of a token, by token, plane and half.
-          for (int i = 0; i < kTokens * q * 2; ++i) {
-            const int token = i / (2 * q);
-            const int j = i / 2 % q;
-            const size_t from =
-                ((static_cast<size_t>(first + token) * static_cast<size_t>(e.k_tiles()) +
-                  static_cast<size_t>(kt)) *
-                     static_cast<size_t>(q) +
-                 static_cast<size_t>(j)) *
-                    32 +
-                static_cast<size_t>(i % 2) * 16;
-            std::memcpy(shared.data() + kBase + plane_offset(kTokens, j) +
-                            b_offset(kStrides, token, i % 2 * 16),
-                        planes + from, 16);
-          }
+          std::memcpy(shared.data() + kBase,
+                      planes + plane_block_source(first / kTokens, e.k_tiles(), kt, q),
+                      static_cast<size_t>(plane_offset(q)));
           for (int i = 0; i < p; ++i) {
             // A as bits: [row][256].
             uint8_t a[16][256];
@@ -233,7 +220,7 @@ TEST_CASE("wgmma: plane words meet planes of tokens") {
             }
             for (int j = 0; j < q; ++j) {
               const uint64_t b =
-                  b_descriptor(kBase + static_cast<uint32_t>(plane_offset(kTokens, j)), kStrides);
+                  b_descriptor(kBase + static_cast<uint32_t>(plane_offset(j)), kBitStrides);
               for (int lane = 0; lane < kLanes; ++lane) {
                 for (int r = 0; r < kTokens / 2; ++r) {
                   uint32_t count = 0;
