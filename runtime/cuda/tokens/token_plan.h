@@ -30,10 +30,13 @@ __host__ __device__ constexpr int divide_up(int a, int b) {
 constexpr TokenPlan plan_tokens(int m, int columns, bool vector, bool clusters) {
   constexpr int kFewTokens = 16;     // latency counts more than multiprocessors
   constexpr int kTilesOfABlock = 4;  // below, a cluster's barrier costs more than it saves
+  constexpr int kManyTokens = 512;   // instructions count more than latency
+  constexpr int kWarpsOfMany = 16;   // of a block then, so that several share a multiprocessor
   const int tiles = columns > 0 ? divide_up(columns, kTileDepth) : 1;
+  const bool many = m >= kManyTokens && tiles > 1;
   TokenPlan plan;
   int blocks = 1;
-  while (blocks < kMaxCluster && tiles > blocks * kMaxRowWarps * kMaxHeld)
+  while (blocks < kMaxCluster && tiles > blocks * (many ? kWarpsOfMany : kMaxRowWarps) * kMaxHeld)
     blocks *= 2;
   if (m <= kFewTokens) {
     while (blocks < kMaxCluster && tiles >= 2 * blocks * kTilesOfABlock)
@@ -44,7 +47,7 @@ constexpr TokenPlan plan_tokens(int m, int columns, bool vector, bool clusters) 
     plan.warps = tiles < kMaxRowWarps ? tiles : kMaxRowWarps;
     return plan;
   }
-  plan.held = tiles <= blocks * kMaxRowWarps ? 1 : 2;
+  plan.held = many || tiles > blocks * kMaxRowWarps ? kMaxHeld : 1;
   plan.blocks = blocks;
   plan.warps = divide_up(tiles, blocks * plan.held);
   return plan;

@@ -227,7 +227,7 @@ TEST_CASE("token kernels: the scale of halves is a power of two that leaves room
 }
 
 TEST_CASE("token kernels: a plan gives every tile to a warp and no block more than it can have") {
-  for (const int m : {1, 8, 17, 1000}) {
+  for (const int m : {1, 8, 17, 511, 512, 1000}) {
     for (const bool clusters : {false, true}) {
       for (const bool vector : {false, true}) {
         for (int columns = 1; columns < 200000; columns = columns * 5 / 4 + 1) {

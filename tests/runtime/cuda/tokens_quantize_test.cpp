@@ -27,6 +27,8 @@ std::vector<Shape> shapes() {
   }
   for (const int k : {3, 64, 1000, 4096})
     result.push_back({300, k});
+  for (const int k : {256, 384, 4096, 11008})  // many tokens: two tiles a warp
+    result.push_back({520, k});
   result.push_back({1, 28672});  // two tiles a warp, eight blocks
   result.push_back({20, 28672});
   result.push_back({1, 140000});  // longer than registers hold

@@ -112,6 +112,7 @@ void time_quantizers(int m, int k) {
   DeviceRows up(random_rows(m, k, k, 11));
   const DeviceArray<float> weight = on_device(random_rows(1, k, k, 12).values);
   TokenMemory memory(m, k);
+  const int count = m > 64 ? 20 : 200;
   const RowsIn in{x.values().data, k};
   const RowsIn other{up.values().data, k};
   for (const bool codes : {false, true}) {
@@ -126,13 +127,13 @@ void time_quantizers(int m, int k) {
       for (const int held : {1, 2}) {
         const TokenPlan plan{held, blocks, divide_up(tiles_of(k, kTileDepth), blocks * held)};
         if (plan.warps > kMaxRowWarps) continue;
-        const double norm = microseconds(stream, 200, [&] {
+        const double norm = microseconds(stream, count, [&] {
           require_ok(launch_rms_norm_quantize(in, weight.data(), 1e-6f, {nullptr, 0}, tokens, true,
                                               plan, stream));
         });
         const double plain = microseconds(
-            stream, 200, [&] { require_ok(launch_quantize(in, tokens, true, plan, stream)); });
-        const double silu = microseconds(stream, 200, [&] {
+            stream, count, [&] { require_ok(launch_quantize(in, tokens, true, plan, stream)); });
+        const double silu = microseconds(stream, count, [&] {
           require_ok(launch_silu_mul_quantize(in, other, tokens, true, plan, stream));
         });
         const TokenPlan chosen = plan_tokens(m, k, true, launches_overlap());
@@ -251,8 +252,8 @@ TEST_CASE("tokens: times of a transform and its quantization" * doctest::skip(!w
 
 TEST_CASE("tokens: times of the kernels" * doctest::skip(!wanted())) {
   for (const int k : {4096, 11008}) {
-    time_quantizers(1, k);
-    time_quantizers(8, k);
+    for (const int m : {1, 8, 32, 128, 512, 2048})
+      time_quantizers(m, k);
   }
   for (const int size : {4096, 11008, 13824, 14336, 28672}) {
     for (const int m : {1, 8, 512, 2048})
