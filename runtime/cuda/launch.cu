@@ -1,5 +1,7 @@
 #include "runtime/cuda/launch.cuh"
 
+#include <mutex>
+
 namespace abq::runtime::cuda {
 namespace {
 
@@ -13,6 +15,19 @@ bool launches_overlap() {
     return cudaFuncGetAttributes(&attributes, probe) == cudaSuccess && attributes.ptxVersion >= 90;
   }();
   return overlap;
+}
+
+cudaError_t allow_shared(const void* kernel, unsigned bytes) {
+  constexpr unsigned kNeverAsked = 32 << 10;  // 48 KiB less any kernel's own arrays
+  if (bytes <= kNeverAsked) return cudaSuccess;
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  cudaFuncAttributes attributes{};
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+  if (error != cudaSuccess) return error;
+  if (static_cast<unsigned>(attributes.maxDynamicSharedSizeBytes) >= bytes) return cudaSuccess;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              static_cast<int>(bytes));
 }
 
 }  // namespace abq::runtime::cuda

@@ -21,6 +21,14 @@ struct LaunchShape {
 // Whether this device runs code of this binary that knows the two functions below.
 bool launches_overlap();
 
+// Lets launches of `kernel` on the current device ask for `bytes` of dynamic shared memory. What an
+// earlier call allowed stays allowed; from any thread.
+cudaError_t allow_shared(const void* kernel, unsigned bytes);
+template <class... Params>
+cudaError_t allow_shared(void (*kernel)(Params...), unsigned bytes) {
+  return allow_shared(reinterpret_cast<const void*>(kernel), bytes);
+}
+
 template <class... Params, class... Args>
 cudaError_t launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t stream,
                    Args&&... args) {

@@ -1,6 +1,6 @@
 #include "runtime/cuda/attention/attention_launch.h"
 #include "runtime/cuda/attention/decode_combine.cuh"
-#include "runtime/cuda/attention/launch_shared.cuh"
+#include "runtime/cuda/launch.cuh"
 
 namespace abq::runtime::cuda {
 namespace {

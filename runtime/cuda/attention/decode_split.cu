@@ -1,6 +1,7 @@
 #include "runtime/cuda/attention/attention_launch.h"
 #include "runtime/cuda/attention/decode_split.cuh"
-#include "runtime/cuda/attention/launch_shared.cuh"
+#include "runtime/cuda/attention/score_scale.h"
+#include "runtime/cuda/launch.cuh"
 
 namespace abq::runtime::cuda {
 namespace {

@@ -1,9 +1,10 @@
 #include <algorithm>
 
 #include "runtime/cuda/attention/attention_launch.h"
-#include "runtime/cuda/attention/launch_shared.cuh"
 #include "runtime/cuda/attention/prefill_flash.cuh"
 #include "runtime/cuda/attention/prefill_prepare.cuh"
+#include "runtime/cuda/attention/score_scale.h"
+#include "runtime/cuda/launch.cuh"
 
 namespace abq::runtime::cuda {
 namespace {

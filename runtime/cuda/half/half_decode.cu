@@ -100,9 +100,6 @@ constexpr int log2_up(int value) {
   return bits;
 }
 
-// Shared memory of a block that nobody has to ask for.
-constexpr int kPlainSharedBytes = 48 * 1024;
-
 cudaError_t device_limits(HalfDecodeLimits* limits) {
   int device = 0;
   cudaError_t error = cudaGetDevice(&device);
@@ -137,11 +134,8 @@ cudaError_t launch_kernel(const HalfArguments& arguments, cudaStream_t stream) {
     return launch_half_prefill(arguments, stream);
   }
   const auto kernel = half_decode<Codes, kColumns, kGrouped>;
-  if (shape.shared_bytes > kPlainSharedBytes) {
-    error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                 cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes);
-    if (error != cudaSuccess) return error;
-  }
+  error = allow_shared(kernel, static_cast<unsigned>(shape.shared_bytes));
+  if (error != cudaSuccess) return error;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(tiles_of(work.n_tiles, shape.row_warps)) *
                             static_cast<unsigned>(shape.cluster),

@@ -261,15 +261,11 @@ __global__ void __launch_bounds__(kLanes* warps, 1)
 template <class Unit, int S, int D, bool early, int warps>
 cudaError_t start_bytes_tokens(const WeightTiles& w, const TokenTiles& x,
                                const LinearOutput& output, BlockShape shape, cudaStream_t stream) {
-  constexpr int kSharedWithoutAsking = 48 << 10;
   const auto kernel = bytes_tokens_kernel<Unit, S, D, early, warps>;
   const TokensGrid grid = tokens_grid(w.n, tiles_of(Unit::count(tiles_of(w.k, kTileDepth)), S),
                                       shape.clusters, shape.cluster);
-  if (grid.shared_bytes() > kSharedWithoutAsking - 64) {
-    const cudaError_t error = cudaFuncSetAttribute(
-        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, grid.shared_bytes());
-    if (error != cudaSuccess) return error;
-  }
+  const cudaError_t error = allow_shared(kernel, static_cast<unsigned>(grid.shared_bytes()));
+  if (error != cudaSuccess) return error;
   return launch_clusters(kernel,
                          LaunchShape{dim3(static_cast<unsigned>(grid.blocks())),
                                      dim3(static_cast<unsigned>(kLanes * grid.warps())),

@@ -275,8 +275,7 @@ __global__ void __launch_bounds__(kThreads)
 
 cudaError_t launch_draw(RowsIn logits, const TokenDraw* draws, int32_t* ids, int m, int columns,
                         cudaStream_t stream) {
-  static const cudaError_t allowed = cudaFuncSetAttribute(
-      draw_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(sizeof(Shared)));
+  const cudaError_t allowed = allow_shared(draw_kernel, sizeof(Shared));
   if (allowed != cudaSuccess) return allowed;
   const LaunchShape shape{dim3(static_cast<unsigned>(m)), dim3(kThreads), sizeof(Shared)};
   return launch(draw_kernel, shape, stream, logits, draws, ids, columns);

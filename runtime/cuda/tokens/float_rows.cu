@@ -113,8 +113,7 @@ template <FloatKind kKind, int kM>
 cudaError_t launch_for(FloatRows a, cudaStream_t stream) {
   constexpr int kStep = kLanes * Vector<kKind>::kCount;
   constexpr int kStepBytes = kM * kStep * static_cast<int>(sizeof(float));
-  static const cudaError_t ready = cudaFuncSetAttribute(
-      float_rows_kernel<kKind, kM>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+  const cudaError_t ready = allow_shared(float_rows_kernel<kKind, kM>, kSharedBytes);
   if (ready != cudaSuccess) return ready;
   a.steps = divide_up(a.k, kStep);
   a.chunk_steps = a.steps < kSharedBytes / kStepBytes ? a.steps : kSharedBytes / kStepBytes;

@@ -119,15 +119,6 @@ unsigned claimed_bytes(unsigned needed, int blocks) {
   return spread && needed < kMoreThanHalf ? kMoreThanHalf : needed;
 }
 
-// More than 48 KiB have to be allowed.
-template <class... Params>
-cudaError_t allow_shared(void (*kernel)(Params...), unsigned bytes) {
-  constexpr unsigned kPlainSharedBytes = 48 * 1024;
-  if (bytes <= kPlainSharedBytes) return cudaSuccess;
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              static_cast<int>(bytes));
-}
-
 }  // namespace
 
 cudaError_t launch_hadamard(RowsIn x, const HadamardMatrix& matrix, RowsOut y, int m, int columns,

@@ -42,9 +42,7 @@ cudaError_t launch_blocks(void (*kernel)(Arguments), const Arguments& arguments,
   config.numAttrs = 1;
   int most = resident->load();
   if (most == 0) {
-    cudaError_t error =
-        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+    cudaError_t error = allow_shared(kernel, static_cast<unsigned>(shared_bytes));
     if (error != cudaSuccess) return error;
     if (cluster > 1) {
       error = cudaOccupancyMaxActiveClusters(&most, kernel, &config);

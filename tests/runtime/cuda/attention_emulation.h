@@ -198,7 +198,6 @@ inline float half_at(uint32_t word, int which) {
 }  // namespace emulation
 
 #define cudaLaunchKernelEx emulation::launch_kernel
-#define cudaFuncSetAttribute(kernel, ...) (static_cast<void>(kernel), cudaSuccess)
 
 inline void __syncthreads() {
   emulation::Block& block = *emulation::machine.current->block;
